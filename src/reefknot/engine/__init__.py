@@ -1,0 +1,1 @@
+"""What should happen next? Pure rules: no await, no clock, no input or output."""

@@ -1,0 +1,1 @@
+"""One file for each mode, found by its name; ``mode`` in it is the instance."""
