@@ -11,6 +11,9 @@ Rules that hold for every method
       are relative to it.
     * A store that cannot be reached, or that does not know whether a write happened, raises
       ``StoreUnavailable``. It never guesses.
+    * A finished transaction never changes again, except as ``wake`` says.
+    * ``updated_ms`` moves with every change; ``version`` only where a method says so.
+    * After ``close`` every method that would do I/O raises ``StoreUnavailable``.
     * A method that an implementation cannot offer is named in ``missing`` and raises
       ``NotImplementedError``; nothing is silently ignored.
 
@@ -19,7 +22,12 @@ Lease and fencing
     a process. ``claim`` and ``decide`` raise the epoch by one; ``write`` succeeds only for the
     current owner and epoch and the expected status. So the accepted writes of a gid form one
     chain, and a driver that lost its lease can record nothing. The lease time itself is no safety
-    property: it only says when somebody else may claim.
+    property: it only says when somebody else may claim. An empty owner holds nothing: ``create``
+    and ``decide`` give a lease only if both ``owner`` and ``lease_ms`` are set, else nobody drives.
+
+Positions
+    A position is the text that a listing handed out for its continuation. This module makes and
+    reads them, so that every store refuses the same texts.
 """
 
 from __future__ import annotations
@@ -28,8 +36,7 @@ from typing import Protocol
 
 import msgspec
 
-from reefknot.model import KeyValue as KeyValue
-from reefknot.model import Status
+from reefknot.model import KeyValue, Status
 
 #: A due time that never comes: transactions that wait for a client or an operator.
 NEVER_MS = 9_000_000_000_000_000
@@ -101,8 +108,9 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     """A driver's report. It is applied whole or not at all.
 
     ``expect`` is the status the driver last wrote or read. A ``status`` that is final ends the
-    lease, whatever ``lease_ms`` says. ``lease_ms`` 0 gives the transaction up: its owner becomes
-    empty. ``due_in_ms`` -1 leaves the due time as it is.
+    lease, whatever ``lease_ms`` says, and leaves the due time. ``lease_ms`` 0 gives the transaction
+    up: its owner becomes empty. ``due_in_ms`` -1 leaves the due time as it is. ``progress``,
+    ``attempts`` and ``parked`` replace what is stored; an empty ``reason`` leaves it.
     """
 
     gid: str
@@ -174,7 +182,12 @@ class KeyValuePage(msgspec.Struct, frozen=True):
 
 
 class Stats(msgspec.Struct, frozen=True):
-    """Counts for the gauges. ``unfinished`` maps (mode, status) to a number of transactions."""
+    """Counts for the gauges.
+
+    ``unfinished`` maps (mode, status) to a number of transactions. ``oldest_unfinished_ms`` is the
+    creation time of the oldest of them, 0 if there is none. ``due`` counts what ``claim`` could
+    take now.
+    """
 
     unfinished: dict[tuple[str, str], int]
     oldest_unfinished_ms: int
@@ -236,7 +249,7 @@ class Store(Protocol):
 
         Applied if the stored status is one of ``expect``: epoch and version grow by one, owner
         and lease become the decision's, attempts 0, parked empty, ``decided_ms`` now. A final
-        status sets ``finished_ms`` and leaves no lease. Returns the record after the change (with
+        status sets ``finished_ms``, leaves no lease and keeps the due time. Returns the record after the change (with
         branches), or ``None`` if nothing changed: the status did not match or there is no such
         gid. Serialised with ``register``: a branch that was acknowledged is in the record.
         """
@@ -248,11 +261,14 @@ class Store(Protocol):
         """Add branch rows to a prepared transaction, all or none.
 
         Returns the rows that now stand in the store for those (branch_id, op) pairs, in the order
-        asked: the given ones if all were added. If any pair existed, nothing is added and the
+        asked: the given ones, with the store's time, if all were added. If any pair existed, nothing is added and the
         existing rows are returned for the pairs that exist, with their original content and time,
         so that the caller can tell a repetition from a conflict. Returns ``None`` if there is no
         transaction with this gid and mode in status prepared. ``due_in_ms`` moves the due time,
-        but never to an earlier one; -1 leaves it.
+        but never to an earlier one; -1 leaves it, and so does a call that adds nothing.
+
+        Raises:
+            ValueError: the same pair is given twice.
         """
         ...
 
@@ -274,8 +290,11 @@ class Store(Protocol):
         """Take over transactions that are due and have no live lease, the longest due first.
 
         Unfinished transactions with ``due_ms`` and ``lease_until_ms`` not after now. Each gets
-        the owner, a new epoch, and lease and due time ``lease_ms`` from now, in one atomic step:
-        no two callers get the same (gid, epoch).
+        the owner, a new epoch and version, and lease and due time ``lease_ms`` from now, in one
+        atomic step: no two callers get the same (gid, epoch).
+
+        Raises:
+            ValueError: the owner is empty or ``lease_ms`` is not positive.
         """
         ...
 
@@ -327,7 +346,11 @@ class Store(Protocol):
         ...
 
     async def kv_list(self, category: str, limit: int, position: str = "") -> KeyValuePage:
-        """The entries of a category in binary order of their keys, after ``position``."""
+        """The entries of a category in binary order of their keys, after ``position``.
+
+        Raises:
+            ValueError: the position is none that this store handed out.
+        """
         ...
 
     async def kv_put(self, category: str, key: str, value: str, expect_version: int) -> bool:
@@ -340,3 +363,37 @@ class Store(Protocol):
     async def kv_delete(self, category: str, key: str) -> bool:
         """Delete an entry; False if there was none."""
         ...
+
+
+def encode_position(created_ms: int, row_id: int) -> str:
+    """The position after a row of a transaction listing."""
+    return f"{created_ms}.{row_id}"
+
+
+def decode_position(position: str) -> tuple[int, int]:
+    """Creation time and id of the row that a position stands for.
+
+    Raises:
+        ValueError: ``encode_position`` did not make it.
+    """
+    created_ms, _, row_id = position.partition(".")
+    for part in (created_ms, row_id):
+        if not (part.isascii() and part.isdecimal() and len(part) < 19):
+            raise ValueError(f"unknown position {position!r}")
+    return int(created_ms), int(row_id)
+
+
+def encode_key_position(key: str) -> str:
+    """The position after an entry of a key listing; never empty, as a key may be."""
+    return "=" + key
+
+
+def decode_key_position(position: str) -> str:
+    """The key that a position stands for.
+
+    Raises:
+        ValueError: ``encode_key_position`` did not make it.
+    """
+    if not position.startswith("="):
+        raise ValueError(f"unknown position {position!r}")
+    return position[1:]

@@ -1,0 +1,65 @@
+"""Stores: where transactions live. ``open_store`` finds one by the scheme of its URL."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pkgutil import iter_modules
+from typing import Protocol
+
+from reefknot.clock import Clock
+from reefknot.errors import ConfigError
+from reefknot.failpoints import Failpoints
+from reefknot.store.base import Store
+
+#: Modules of this package that serve the stores and are none themselves.
+_SHARED = frozenset({"base", "groupcommit", "statements"})
+
+#: The entry point group in which another distribution offers a store module.
+_GROUP = "reefknot.stores"
+
+
+class _Open(Protocol):
+    async def __call__(self, url: str, *, clock: Clock, failpoints: Failpoints) -> Store: ...
+
+
+def store_names() -> tuple[str, ...]:
+    """The URL schemes that ``open_store`` knows, sorted."""
+    return tuple(sorted({*_own_modules(), *_plugins()}))
+
+
+async def open_store(url: str, *, clock: Clock, failpoints: Failpoints) -> Store:
+    """Open the store that a URL names; its scheme is the name of a module of this package.
+
+    Args:
+        url: for example ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
+        clock: the clock for stores that have none of their own.
+        failpoints: named places where a test can interfere.
+
+    Raises:
+        ConfigError: there is no such store, or it cannot use the URL.
+        StoreUnavailable: the store does not answer.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        raise ConfigError(f"store URL without a scheme; write one of {_examples()}")
+    if scheme in _own_modules():
+        opener: _Open = import_module(f"{__name__}.{scheme}").open
+    elif (plugin := _plugins().get(scheme)) is not None:
+        opener = plugin.load().open
+    else:
+        raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")
+    return await opener(url, clock=clock, failpoints=failpoints)
+
+
+def _own_modules() -> frozenset[str]:
+    names = {module.name for module in iter_modules(__path__)}
+    return frozenset(name for name in names - _SHARED if not name.startswith("_"))
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=_GROUP)}
+
+
+def _examples() -> str:
+    return ", ".join(f"{name}://" for name in store_names())
