@@ -1,0 +1,216 @@
+"""Puts a configuration together: defaults < file < environment < command line.
+
+Every value keeps its origin, so that ``reefknot config show`` can tell where it came from, and
+every problem is collected, so that one start shows all of them. Nothing is printed here: what
+the operator should know is in ``Loaded.notices``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reefknot.config.file import read_file
+from reefknot.config.keys import PREFIX, Key, all_keys
+from reefknot.config.schema import Config
+from reefknot.config.secret import Secret, mask
+from reefknot.errors import ConfigError
+
+_DEFAULT = "default"
+
+#: Variables with our prefix that are read elsewhere.
+_OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS"})
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A configuration with the story of how it came about.
+
+    Attributes:
+        config: the settings.
+        origins: where each setting came from; a key that is missing has its default.
+        notices: lines the operator should read; none holds a secret.
+    """
+
+    config: Config
+    origins: dict[str, str]
+    notices: tuple[str, ...] = ()
+
+    def origin(self, name: str) -> str:
+        """Where the setting with this YAML path came from, for example ``environment HTTP_PORT``."""
+        return self.origins.get(name, _DEFAULT)
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """A raw value and where it stood."""
+
+    raw: str
+    origin: str
+
+
+def load(
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read the settings.
+
+    Args:
+        file: the YAML file, if there is one.
+        environ: the environment variables; empty ones count as not set.
+        flags: values from the command line by YAML path, for example ``{"HttpPort": "8080"}``.
+
+    Raises:
+        ConfigError: at least one setting is wrong; the text names each with its origin.
+    """
+    keys = all_keys()
+    environ = {name: value for name, value in (environ or {}).items() if value}
+    problems: list[str] = []
+    from_file = read_file(file, keys, problems) if file else {}
+    winners: dict[str, _Found] = {}
+    notices: list[str] = []
+    for key in keys:
+        layers = [
+            _Found(from_file[key.name], f"file {file}") if key.name in from_file else None,
+            _from_environment(key, environ, problems),
+            _Found(flags[key.name], "command line") if flags and key.name in flags else None,
+        ]
+        found = [layer for layer in layers if layer is not None]
+        if found:
+            winners[key.name] = found[-1]
+        if layers[0] and layers[1] and layers[0].raw != layers[1].raw:
+            notices.append(_conflict(key, layers[1], layers[0]))
+    values = {key.name: _convert(key, winners[key.name], problems) for key in keys if key.name in winners}
+    if problems:
+        raise ConfigError("\n".join(problems))
+    origins = {name: found.origin for name, found in winners.items()}
+    _expiry_of_dtm(values, origins)
+    config = _build(keys, values)
+    config.store.location()
+    notices += [*_advice(config, keys, origins), *_misspelt(keys, environ)]
+    return Loaded(config, origins, tuple(notices))
+
+
+def _from_environment(key: Key, environ: Mapping[str, str], problems: list[str]) -> _Found | None:
+    for variable in key.variables:
+        file_variable = f"{variable}_FILE"
+        if key.secret and file_variable in environ:
+            if variable in environ:
+                problems.append(f"{key.name}: both {variable} and {file_variable} are set; remove one")
+            path = environ[file_variable]
+            try:
+                text = Path(path).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                problems.append(f"{key.name}: cannot read {path} named by {file_variable}: {reason}")
+                return None
+            return _Found(text.rstrip("\r\n"), f"environment {file_variable}")
+        if variable in environ:
+            return _Found(environ[variable], f"environment {variable}")
+    return None
+
+
+def _convert(key: Key, found: _Found, problems: list[str]) -> Any:
+    raw = found.raw
+    if isinstance(key.default, Secret):
+        return type(key.default)(raw)
+    try:
+        value = msgspec.convert(raw, key.type, strict=False)
+        if key.json:
+            msgspec.json.decode(value, type=dict[str, Any])
+    except msgspec.ValidationError as error:
+        problems.append(f"{key.name}: {_expectation(key, str(error))}, got {mask(repr(raw))} ({found.origin})")
+        return None
+    except msgspec.DecodeError:
+        problems.append(f"{key.name}: expected a JSON object, got {mask(repr(raw))} ({found.origin})")
+        return None
+    return value
+
+
+def _expectation(key: Key, error: str) -> str:
+    """What the key takes, in words; ``error`` is the decoder's own text."""
+    info = msgspec.inspect.type_info(key.type)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if isinstance(info, msgspec.inspect.LiteralType):
+        return f"expected one of {', '.join(str(value) for value in info.values)}"
+    if isinstance(info, msgspec.inspect.IntType) and info.ge is not None and info.le is not None:
+        return f"expected a whole number from {info.ge} to {info.le}"
+    if isinstance(info, msgspec.inspect.IntType):
+        return "expected a whole number"
+    if isinstance(info, msgspec.inspect.StrType) and info.pattern:
+        return f"expected {key.meaning}"
+    return error[:1].lower() + error[1:].replace("`", "")
+
+
+def _conflict(key: Key, winner: _Found, loser: _Found) -> str:
+    if key.secret:
+        return f"{key.name}: {winner.origin} overrides another value in {loser.origin}"
+    return mask(f"{key.name}: {winner.origin} ({winner.raw}) overrides {loser.origin} ({loser.raw})")
+
+
+def _expiry_of_dtm(values: dict[str, Any], origins: dict[str, str]) -> None:
+    """DTM's embedded store keeps finished transactions for ``DataExpire``; 0 or less is for ever."""
+    ours, theirs = "Store.FinishedDataExpire", "Store.DataExpire"
+    embedded = values.get("Store.Driver", "sqlite") in ("sqlite", "boltdb") and "Store.Url" not in values
+    if embedded and theirs in values and ours not in values:
+        values[ours] = max(0, values[theirs])
+        origins[ours] = f"{theirs}, {origins[theirs]}"
+
+
+def _build(keys: tuple[Key, ...], values: Mapping[str, Any]) -> Config:
+    top: dict[str, Any] = {}
+    sections: dict[str, dict[str, Any]] = {}
+    for key in keys:
+        if key.name in values:
+            target = top if len(key.path) == 1 else sections.setdefault(key.path[0], {})
+            target[key.path[-1]] = values[key.name]
+    plain = Config()
+    for name, changes in sections.items():
+        top[name] = msgspec.structs.replace(getattr(plain, name), **changes)
+    return msgspec.structs.replace(plain, **top)
+
+
+def _advice(config: Config, keys: tuple[Key, ...], origins: Mapping[str, str]) -> list[str]:
+    lines = [
+        f"{key.name}: {key.effect} ({origins[key.name]})"
+        for key in keys
+        if key.effect and key.name in origins and key.read(config) != key.default
+    ]
+    if config.store.url and "Store.Driver" in origins:
+        lines.append(f"Store.Driver: Store.Url ({origins['Store.Url']}) decides, {config.store.driver} is not used")
+    elif config.store.driver == "boltdb":
+        lines.append(f"Store.Driver: boltdb means the embedded store here, which is {config.store.location()}")
+    elif config.store.driver in ("sqlite", "memory") and "Store.Host" in origins:
+        lines.append(f"Store.Host: not used, as Store.Driver is {config.store.driver} ({origins['Store.Host']})")
+    if config.retry_interval < 10:
+        lines.append(f"RetryInterval: {config.retry_interval} is less than DTM's minimum of 10; meant for tests")
+    if config.timeout_to_fail < config.retry_interval:
+        lines.append(
+            f"TimeoutToFail: {config.timeout_to_fail} is less than RetryInterval ({config.retry_interval}): "
+            "transactions time out before their first retry"
+        )
+    if config.retry_interval_max < config.retry_interval:
+        lines.append(
+            f"RetryIntervalMax: {config.retry_interval_max} is less than RetryInterval "
+            f"({config.retry_interval}), which is used instead"
+        )
+    return lines
+
+
+def _misspelt(keys: tuple[Key, ...], environ: Mapping[str, str]) -> list[str]:
+    """Variables with our prefix that look like a setting and are none.
+
+    Only near misses: container platforms set variables of their own with a service's name.
+    """
+    known = {variable for key in keys for variable in key.variables if variable.startswith(PREFIX)}
+    known |= {f"{PREFIX}{key.env}_FILE" for key in keys if key.secret} | _OTHER_VARIABLES
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            close = get_close_matches(name, known, n=1, cutoff=0.85)
+            lines += [f"unknown environment variable {name}: did you mean {close[0]}?"] if close else []
+    return lines
