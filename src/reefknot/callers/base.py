@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
 from reefknot.model import Outcome
+from reefknot.wire.outcome import Matching
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallerSettings:
+    """What every caller is built from.
+
+    Args:
+        make_id: makes a new unique id for each call that needs one (JSON-RPC).
+        response_limit_bytes: the largest body of an answer that is read.
+        idle_seconds: how long an unused connection is kept open.
+        connections_per_host: the most connections to one host and port; further calls wait.
+        matching: how the body of an answer is searched for a result.
+        user_agent: what the calls say in their User-Agent header.
+        ssl_context: for ``https://``; without it the system's certificate authorities are trusted.
+    """
+
+    make_id: Callable[[], str]
+    response_limit_bytes: int = 256 * 1024
+    idle_seconds: float = 15.0
+    connections_per_host: int = 128
+    matching: Matching = Matching.EXACT
+    user_agent: str = "reefknot"
+    ssl_context: ssl.SSLContext | None = None
 
 
 class BranchCall(msgspec.Struct, frozen=True):
