@@ -25,6 +25,9 @@ _DEFAULT = "default"
 #: Variables with our prefix that are read elsewhere.
 _OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS"})
 
+#: Variables that Kubernetes sets in a namespace with a service called reefknot.
+_OF_THE_PLATFORM = ("REEFKNOT_SERVICE_", "REEFKNOT_PORT")
+
 
 class Loaded(msgspec.Struct, frozen=True):
     """A configuration with the story of how it came about.
@@ -121,11 +124,9 @@ def _convert(key: Key, found: _Found, problems: list[str]) -> Any:
         value = msgspec.convert(raw, key.type, strict=False)
         if key.json:
             msgspec.json.decode(value, type=dict[str, Any])
-    except msgspec.ValidationError as error:
-        problems.append(f"{key.name}: {_expectation(key, str(error))}, got {mask(repr(raw))} ({found.origin})")
-        return None
-    except msgspec.DecodeError:
-        problems.append(f"{key.name}: expected a JSON object, got {mask(repr(raw))} ({found.origin})")
+    except msgspec.DecodeError as error:
+        expected = "expected a JSON object" if key.json else _expectation(key, str(error))
+        problems.append(f"{key.name}: {expected}, got {mask(repr(raw))} ({found.origin})")
         return None
     return value
 
@@ -204,13 +205,14 @@ def _advice(config: Config, keys: tuple[Key, ...], origins: Mapping[str, str]) -
 def _misspelt(keys: tuple[Key, ...], environ: Mapping[str, str]) -> list[str]:
     """Variables with our prefix that look like a setting and are none.
 
-    Only near misses: container platforms set variables of their own with a service's name.
+    Only near misses, and none that Kubernetes makes for a service with our name.
     """
     known = {variable for key in keys for variable in key.variables if variable.startswith(PREFIX)}
     known |= {f"{PREFIX}{key.env}_FILE" for key in keys if key.secret} | _OTHER_VARIABLES
     lines = []
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
+        ours = name.startswith(PREFIX) and not name.startswith(_OF_THE_PLATFORM)
+        if ours and name not in known:
             close = get_close_matches(name, known, n=1, cutoff=0.85)
             lines += [f"unknown environment variable {name}: did you mean {close[0]}?"] if close else []
     return lines
