@@ -333,8 +333,10 @@ class Store(Protocol):
         ...
 
     async def reset(self) -> int:
-        """Delete every transaction, branch and key of this store, and nothing else; the number of
-        transactions deleted."""
+        """Delete every transaction, branch and key of this store, and nothing else.
+
+        Returns the number of transactions deleted.
+        """
         ...
 
     async def stats(self) -> Stats:

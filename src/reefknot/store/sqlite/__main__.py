@@ -1,0 +1,5 @@
+"""``python -m reefknot.store.sqlite`` is the writer's process; ``host.ProcessHost`` starts it."""
+
+from reefknot.store.sqlite.host import main
+
+main()
