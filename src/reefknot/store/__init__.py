@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pkgutil import iter_modules
-from typing import Protocol
+from typing import Any, Protocol
 
 from reefknot.clock import Clock
 from reefknot.errors import ConfigError
@@ -40,16 +40,36 @@ async def open_store(url: str, *, clock: Clock, failpoints: Failpoints) -> Store
         ConfigError: there is no such store, or it cannot use the URL.
         StoreUnavailable: the store does not answer.
     """
+    opener: _Open = _module_of(url).open
+    return await opener(url, clock=clock, failpoints=failpoints)
+
+
+async def pending_migrations(url: str) -> tuple[str, ...]:
+    """The names of the migrations that opening a store would apply; changes nothing.
+
+    A store whose module has no ``pending_migrations(url)`` has no schema.
+
+    Raises:
+        ConfigError: there is no such store, or it cannot use the URL.
+        StoreUnavailable: the store does not answer.
+    """
+    module = _module_of(url)
+    if not hasattr(module, "pending_migrations"):
+        return ()
+    names: tuple[str, ...] = await module.pending_migrations(url)
+    return names
+
+
+def _module_of(url: str) -> Any:
+    """The module whose name is the scheme of the URL."""
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise ConfigError(f"store URL without a scheme; write one of {_examples()}")
     if scheme in _own_modules():
-        opener: _Open = import_module(f"{__name__}.{scheme}").open
-    elif (plugin := _plugins().get(scheme)) is not None:
-        opener = plugin.load().open
-    else:
-        raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")
-    return await opener(url, clock=clock, failpoints=failpoints)
+        return import_module(f"{__name__}.{scheme}")
+    if (plugin := _plugins().get(scheme)) is not None:
+        return plugin.load()
+    raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")
 
 
 def _own_modules() -> frozenset[str]:

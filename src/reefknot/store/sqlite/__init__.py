@@ -40,7 +40,7 @@ from reefknot.store.base import (
     encode_position,
 )
 from reefknot.store.groupcommit import GroupCommit
-from reefknot.store.sqlite.database import hold_lock, parse_url, prepare
+from reefknot.store.sqlite.database import hold_lock, parse_url, pending_names, prepare
 from reefknot.store.sqlite.host import Host, ProcessHost, ThreadHost
 from reefknot.store.sqlite.reader import Reader, branches_of, entry_of, record_of, stats_of
 from reefknot.store.sqlite.writer import LARGE_BODY, Operation, Plain
@@ -83,6 +83,11 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> SqliteStore
         await store.close()
         raise
     return store
+
+
+async def pending_migrations(url: str) -> tuple[str, ...]:
+    """The names of the migrations that ``open`` would apply; creates and changes nothing."""
+    return await asyncio.to_thread(pending_names, parse_url(url)[0])
 
 
 class SqliteStore:

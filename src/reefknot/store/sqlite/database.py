@@ -130,12 +130,41 @@ async def prepare(path: Path, now_ms: int, failpoints: Failpoints) -> None:
         raise StoreUnavailable(f"{path}: {error}") from error
 
 
+def pending_names(path: Path) -> tuple[str, ...]:
+    """The names of the migrations that this file does not have yet; creates and changes nothing.
+
+    Args:
+        path: the database file, which need not exist.
+
+    Raises:
+        ConfigError: the file is no SQLite database or was written by a newer version.
+        StoreUnavailable: the file cannot be read.
+    """
+    pending = load_migrations(PACKAGE)
+    if path.exists() and path.stat().st_size:
+        try:
+            connection = connect_reader(path)
+            try:
+                if connection.execute(load_statements(PACKAGE)["find_schema_version"]).fetchone():
+                    pending = _newer(connection, path)
+            finally:
+                connection.close()
+        except apsw.NotADBError as error:
+            raise ConfigError(f"{path} is not an SQLite database; choose another file") from error
+        except apsw.Error as error:
+            raise StoreUnavailable(f"{path}: {error}") from error
+    return tuple(f"{step.version:04d}_{step.name}" for step in pending)
+
+
 def _pending(connection: apsw.Connection, path: Path) -> tuple[Migration, ...]:
-    """The migrations that this file does not have yet."""
-    statements = load_statements(PACKAGE)
+    """The migrations that this file does not have yet, after making the table that counts them."""
+    connection.execute(load_statements(PACKAGE)["create_schema_version"])
+    return _newer(connection, path)
+
+
+def _newer(connection: apsw.Connection, path: Path) -> tuple[Migration, ...]:
     migrations = load_migrations(PACKAGE)
-    connection.execute(statements["create_schema_version"])
-    current = int(_single(connection, statements["current_schema_version"]))
+    current = int(_single(connection, load_statements(PACKAGE)["current_schema_version"]))
     if current > len(migrations):
         raise ConfigError(
             f"{path} has schema version {current}, this program knows {len(migrations)}; start a newer version"

@@ -5,6 +5,9 @@ CREATE TABLE IF NOT EXISTS schema_version (
     version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_ms INTEGER NOT NULL
 );
 
+-- name: find_schema_version
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version';
+
 -- name: current_schema_version
 SELECT COALESCE(MAX(version), 0) FROM schema_version;
 

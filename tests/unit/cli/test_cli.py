@@ -1,0 +1,239 @@
+"""The command line: flags, exit codes, output, what is asked before data is deleted."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import anyio
+import pytest
+
+import reefknot
+from reefknot.cli import main
+from reefknot.clock import SystemClock
+from reefknot.config import all_keys
+from reefknot.failpoints import disarmed
+from reefknot.model import Status
+from reefknot.store import open_store
+from reefknot.store.base import NewTransaction
+
+COMMANDS = ["serve", "config show", "config check", "config keys", "version", "migrate"]
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path, monkeypatch):
+    """An empty folder and an environment without settings."""
+    names = {variable for key in all_keys() for name in key.variables for variable in (name, f"{name}_FILE")}
+    for name in names & os.environ.keys():
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start(*words: str, **options) -> subprocess.Popen:
+    command = [sys.executable, "-m", "reefknot", *words]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **(pipes | options))
+
+
+async def add_transaction(url: str) -> None:
+    store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
+    await store.create(NewTransaction("g1", "saga", Status.SUBMITTED, b"body", b"hash"))
+    await store.close()
+
+
+async def count_transactions(url: str) -> int:
+    store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
+    try:
+        return sum((await store.stats()).unfinished.values())
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("words", [["-v"], ["version"]])
+def test_version_as_dtm_prints_it(words, capsys):
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"reefknot version: {reefknot.__version__}\n"
+
+
+def test_version_as_json(capsys):
+    assert main(["version", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == reefknot.__version__
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_has_an_example(command, flag, capsys):
+    assert main([*command.split(), flag]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"Usage: reefknot {command}".rstrip())
+    assert "Example" in out
+    assert "reefknot" in out.partition("Example")[2]
+
+
+@pytest.mark.parametrize(
+    "words", [["nonsense"], ["-x"], ["serve", "--http-port", "x"], ["config", "nonsense"], ["serve", "extra"]]
+)
+def test_wrong_usage_is_exit_code_2(words, capsys):
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Error: " in captured.err
+
+
+@pytest.mark.parametrize("command", ["serve", "config show", "config check", "migrate", ""])
+def test_wrong_setting_is_exit_code_2_and_named(command, own_place, capsys):
+    (own_place / "c.yml").write_text("HttpPort: x\nNope: 1\n")
+    assert main([*command.split(), "-c", "c.yml"]) == 2
+    assert capsys.readouterr().err == (
+        'reefknot: unknown key "Nope" in c.yml; `reefknot config keys` lists all\n'
+        "reefknot: HttpPort: expected a whole number from 0 to 65535, got 'x' (file c.yml)\n"
+    )
+
+
+def test_file_may_stand_before_the_command(own_place, capsys):
+    (own_place / "c.yml").write_text("HttpPort: 1234\n")
+    assert main(["-c", "c.yml", "config", "show", "--json"]) == 0
+    rows = {row["key"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["HttpPort"] == {"key": "HttpPort", "value": 1234, "origin": "file c.yml"}
+
+
+def test_config_show_tells_value_and_origin_and_masks_secrets(own_place, capsys, monkeypatch):
+    (own_place / "c.yml").write_text("HttpPort: 1\nStore:\n  Password: hunter2\n")
+    monkeypatch.setenv("HTTP_PORT", "2")
+    monkeypatch.setenv("STORE_URL", "postgres://u:hunter2@h/db")
+    assert main(["-d", "config", "show", "-c", "c.yml"]) == 0
+    captured = capsys.readouterr()
+    lines = {line.split()[0]: line.split()[1:] for line in captured.out.splitlines()}
+    assert lines["HttpPort"] == ["2", "environment", "HTTP_PORT"]
+    assert lines["LogLevel"] == ["debug", "command", "line"]
+    assert lines["Store.Password"] == ["***", "file", "c.yml"]
+    assert lines["Store.Url"] == ["postgres://u:***@h/db", "environment", "STORE_URL"]
+    assert set(lines) == {"key"} | {key.name for key in all_keys()}
+    assert captured.err == "reefknot: HttpPort: environment HTTP_PORT (2) overrides file c.yml (1)\n"
+
+
+def test_config_check(own_place, capsys):
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().out == "the configuration is valid; the store is sqlite:///reefknot.db\n"
+    assert list(own_place.iterdir()) == []
+
+
+def test_config_check_refuses_a_store_that_is_not_there(capsys, monkeypatch):
+    monkeypatch.setenv("STORE_URL", "oracle://u:hunter2@h/db")
+    assert main(["config", "check"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("reefknot: Store: there is no store 'oracle' for oracle://u:***@h/db; use one of memory, ")
+
+
+def test_config_keys_lists_each_with_its_variable(capsys):
+    assert main(["config", "keys", "--json"]) == 0
+    rows = {row["key"]: row["environment"] for row in json.loads(capsys.readouterr().out)}
+    assert rows["MicroService.EndPoint"] == "MICRO_SERVICE_END_POINT"
+    assert rows["LeaseSeconds"] == "REEFKNOT_LEASE_SECONDS"
+
+
+@pytest.mark.parametrize("words", [["-r"], ["serve", "-r"], ["-r", "serve"]])
+def test_reset_is_refused_where_nobody_can_be_asked(words, own_place, capsys):
+    anyio.run(add_transaction, "sqlite:///reefknot.db")
+    process = start(*words)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert "-r deletes all data and there is no terminal to ask at; add --yes" in err
+    assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 1
+
+
+def test_migrate_makes_the_tables_and_is_safe_to_repeat(own_place, capsys):
+    words = ["migrate", "--store", "sqlite:///a.db"]
+    assert main([*words, "--dry-run"]) == 0
+    planned = capsys.readouterr().out.splitlines()
+    assert planned[0].startswith("would apply 0001")
+    assert list(own_place.iterdir()) == []
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines() == [line.removeprefix("would apply ") + ": applied" for line in planned]
+    assert main([*words, "--dry-run"]) == 0
+    assert capsys.readouterr().out == "sqlite:///a.db is up to date\n"
+    assert main(words) == 0
+    assert capsys.readouterr().out == "sqlite:///a.db is up to date\n"
+
+
+def test_migrate_has_nothing_to_do_for_a_store_without_tables(capsys):
+    assert main(["migrate", "--store", "memory://"]) == 0
+    assert capsys.readouterr().out == "memory:// is up to date\n"
+
+
+def test_migrate_names_what_it_cannot_open(own_place, capsys):
+    (own_place / "a.db").write_text("this is a letter to the editor, not a database of any kind\n" * 99)
+    for extra in ([], ["--dry-run"]):
+        assert main(["migrate", "--store", "sqlite:///a.db", *extra]) == 2
+        assert "a.db is not an SQLite database" in capsys.readouterr().err
+    assert main(["migrate", "--store", "mysql://h/db"]) == 2
+    assert "there is no store 'mysql'" in capsys.readouterr().err
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for_server(port: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/ping", timeout=2) as reply:
+                assert reply.status == 200
+                return
+        except (urllib.error.URLError, ConnectionError):
+            assert process.poll() is None, process.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", [[], ["serve"]])
+def test_serve_after_a_reset_answers_and_stops_cleanly(words, own_place):
+    """Without a command, or with ``serve``: DTM's way and ours."""
+    anyio.run(add_transaction, "sqlite:///reefknot.db")
+    port = free_port()
+    process = start("-d", "-r", "--yes", *words, env={**os.environ, "HTTP_PORT": str(port)})
+    try:
+        wait_for_server(port, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, err
+    assert "reefknot: deleted 1 transaction from sqlite:///reefknot.db" in err
+    assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 0
+
+
+def test_without_the_servers_libraries_the_command_says_what_to_install(own_place):
+    """The base package is the SDK; its script exists all the same."""
+    code = "import sys; sys.modules['click'] = None; from reefknot.cli import main; sys.exit(main(['serve']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "reefknot: the command line needs click; install it with: pip install 'reefknot[server]'\n"
+
+
+def test_version_loads_no_server():
+    """A light command must stay light: it is what scripts and probes call."""
+    code = (
+        "import sys; from reefknot.cli import main; main(['version'])\n"
+        "heavy = {'aiohttp', 'apsw', 'reefknot.app', 'rich', 'starlette', 'uvicorn', 'uvloop'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"
+
+
+def test_the_version_has_one_source():
+    pyproject = (Path(reefknot.__file__).parents[2] / "pyproject.toml").read_text()
+    assert 'dynamic = ["version"]' in pyproject
+    assert 'path = "src/reefknot/__init__.py"' in pyproject
