@@ -33,6 +33,9 @@ from reefknot.model import (
     Unknown,
 )
 
+#: A step whose URL starts with this goes to every subscriber of the topic, in modes that know topics.
+TOPIC_SCHEME = "topic://"
+
 
 class Mode:
     """A transaction mode: pure rules, no I/O, no clock."""
@@ -43,6 +46,8 @@ class Mode:
     submit_creates = True
     #: Whether clients register branches while the transaction is prepared.
     registers = False
+    #: Whether a registration shows that the client is at work, so that the server's look is put off.
+    register_extends = False
 
     def check(self, request: TransactionRequest) -> None:
         """Refuse a request whose mode-specific content cannot work.
@@ -76,9 +81,11 @@ class Mode:
         """
         raise Refused(f"{self.name}: branches cannot be registered")
 
-    def register_extends_seconds(self, body: Body) -> int | None:
-        """How long after a registration the server still leaves the transaction to its client."""
-        return None
+    def deadline_ms(self, tx: Transaction) -> int:
+        """When the time limit changes what ``decide`` says; 0 if it does not in this status."""
+        if tx.status is Status.PREPARED and tx.body.timeout_seconds:
+            return tx.created_ms + tx.body.timeout_seconds * 1000
+        return 0
 
     def submit(self, request: TransactionRequest) -> Move:
         """What a submit means: the status it decides, with reason or result."""

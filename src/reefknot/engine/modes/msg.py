@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reefknot.engine.commands import Backoff, Call, Command, Move, Park, Retry
-from reefknot.engine.mode import Mode, custom_fields
+from reefknot.engine.mode import TOPIC_SCHEME, Mode, custom_fields
 from reefknot.errors import Invalid
 from reefknot.model import (
     Body,
@@ -20,8 +20,6 @@ from reefknot.model import (
     Unknown,
 )
 
-#: A step whose action starts with this goes to every subscriber of the topic.
-TOPIC_SCHEME = "topic://"
 #: The branch id of the query-back, which belongs to no branch.
 QUERY_BRANCH = "00"
 #: Ten years: longer delays are taken for a mistake in the unit.

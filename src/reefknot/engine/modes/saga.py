@@ -46,6 +46,12 @@ class Saga(Mode):
         """A prepared saga waits for its submit, for ever."""
         return None
 
+    def deadline_ms(self, tx: Transaction) -> int:
+        """The limit counts only while the saga goes forward."""
+        if tx.status is Status.SUBMITTED and tx.body.timeout_seconds:
+            return tx.created_ms + tx.body.timeout_seconds * 1000
+        return 0
+
     def branches(self, body: Body) -> tuple[BranchOp, ...]:
         """A compensation and an action for each step, both with the step's payload."""
         return tuple(

@@ -34,6 +34,7 @@ class Workflow(Mode):
     name = "workflow"
     submit_creates = False
     registers = True
+    register_extends = True
 
     def check(self, request: TransactionRequest) -> None:
         """The wake-up needs the workflow's name, and its input in base64."""
@@ -45,10 +46,6 @@ class Workflow(Mode):
 
     def first_visit_seconds(self, body: Body) -> int | None:
         """The client runs it itself first; we look after one retry interval."""
-        return body.retry_seconds
-
-    def register_extends_seconds(self, body: Body) -> int | None:
-        """A recorded step shows that the client is alive: leave it alone for another interval."""
         return body.retry_seconds
 
     def register(self, request: BranchRequest) -> tuple[BranchOp, ...]:

@@ -1,0 +1,1 @@
+"""How do clients reach us? Each API translates, calls one verb, and translates back."""

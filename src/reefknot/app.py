@@ -1,0 +1,140 @@
+"""The server process: one node behind uvicorn, from a Config to a clean stop.
+
+Order of a start: logging, store, node, listener. Order of a stop, on SIGTERM or SIGINT: no new
+requests, running requests, running drives, leases released, store closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+import uvloop
+
+from reefknot import logs
+from reefknot.clock import SystemClock
+from reefknot.config import Config, SecretUrl
+from reefknot.errors import ConfigError
+from reefknot.failpoints import Failpoints
+from reefknot.node import Node
+from reefknot.store import open_store
+
+_log = logging.getLogger(__name__)
+
+FAILPOINTS_VARIABLE = "REEFKNOT_FAILPOINTS"
+#: The collector of cyclic garbage takes 3 % of the time at its default threshold, and our objects have few cycles.
+GC_THRESHOLD = (50_000, 20, 20)
+BACKLOG = 2_048
+#: Longer than the keep-alive of the proxies and clients in front, so that they close first.
+KEEP_ALIVE_SECONDS = 75
+
+
+def serve(config: Config) -> int:
+    """Run a server until it is told to stop.
+
+    Returns:
+        The exit code: 0 after a clean stop.
+
+    Raises:
+        ConfigError: a setting cannot be used: the port is taken, the store is in use.
+        StoreUnavailable: the store does not answer.
+    """
+    logs.configure(config.log_level, config.log.outputs, config.log_format)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(config))
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    failpoints = Failpoints.parse(os.environ.get(FAILPOINTS_VARIABLE, ""))
+    if failpoints.armed:
+        _log.warning("failpoints are armed: this server will misbehave on purpose")
+    location: SecretUrl = config.store.location()
+    listener = listen(config.http_host, config.http_port)
+    with contextlib.closing(listener):
+        clock = SystemClock()
+        store = await open_store(location.reveal(), clock=clock, failpoints=failpoints)
+        try:
+            owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(6)}"
+            node = Node(config, store, clock=clock, failpoints=failpoints, rng=random.SystemRandom(), owner=owner)
+            durability = await store.durability()
+            host, port = listener.getsockname()[:2]
+            _log.info(
+                "serving",
+                extra={
+                    "http": f"http://{host}:{port}/api/dtmsvr",
+                    "store": str(location),
+                    "durability": durability.level,
+                    "owner": owner,
+                },
+            )
+            await node.start()
+            try:
+                await _answer(node, listener, config)
+            finally:
+                await node.stop()
+        finally:
+            await store.close()
+    _log.info("stopped")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket.
+
+    Raises:
+        ConfigError: the address cannot be used, or somebody listens there already.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ConfigError(f"HttpHost, HttpPort: cannot listen on {host}:{port} ({error.strerror}); choose another port") from error
+
+
+class _Uvicorn(uvicorn.Server):
+    """Leaves the signals to us: they stop more than the listener."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _answer(node: Node, listener: socket.socket, config: Config) -> None:
+    server = _Uvicorn(
+        uvicorn.Config(
+            node.api,
+            loop="none",
+            http="httptools",
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            backlog=BACKLOG,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=config.shutdown_timeout,
+        )
+    )
+
+    def stop() -> None:
+        _log.info("stopping")
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLD)
+    await server.serve(sockets=[listener])

@@ -1,0 +1,1 @@
+"""Who runs it? The only place that knows engine, store and callers together."""

@@ -1,0 +1,158 @@
+"""One transaction while this node drives it: what is known, and what the store has accepted."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from reefknot.coordinator.records import with_progress
+from reefknot.engine.commands import Backoff, Call, Move, Retry, Settle
+from reefknot.engine.mode import Mode
+from reefknot.model import Failure, Ongoing, OpProgress, Outcome, Snapshot, Status, Success, Unknown
+
+#: Errors are kept for the operator, not for programs: this much of one is enough to read.
+ERROR_CHARACTERS = 1_024
+
+
+class End(msgspec.Struct, frozen=True):
+    """How a drive ended: the status the store accepted last, and why it is not further."""
+
+    status: Status
+    reason: str = ""
+    trouble: str = ""
+
+
+class Drive:
+    """The driver's memory of one transaction. It lives no longer than one claim.
+
+    ``deadline`` is on the local monotonic clock and always earlier than the end of the lease in
+    the store, because it was taken before the write that set the lease was sent.
+    """
+
+    __slots__ = (
+        "alert_url",
+        "called",
+        "deadline",
+        "dirty",
+        "epoch",
+        "gid",
+        "grew",
+        "mode",
+        "moving",
+        "pause_tries",
+        "progress",
+        "progressed",
+        "retry",
+        "running",
+        "s",
+        "stored_status",
+        "task",
+        "trouble",
+        "version",
+        "waits_for",
+    )
+
+    def __init__(
+        self, mode: Mode, s: Snapshot, progress: dict[int, OpProgress], epoch: int, version: int, deadline: float
+    ) -> None:
+        self.gid = s.tx.gid
+        self.mode = mode
+        self.s = s
+        self.progress = progress
+        self.epoch = epoch
+        self.version = version
+        self.deadline = deadline
+        self.stored_status = s.tx.status
+        self.task: asyncio.Task[None] | None = None
+        #: Something is known that the store has not accepted yet.
+        self.dirty = False
+        #: Operations called in this drive; none is called twice.
+        self.called: set[tuple[str, str]] = set()
+        self.running: dict[asyncio.Task[Outcome | None], Call] = {}
+        #: A change of status that an answer asked for; it waits until no call is outstanding.
+        self.moving: Move | None = None
+        self.retry: Retry | None = None
+        self.grew = False
+        self.progressed = False
+        self.pause_tries = 0
+        self.trouble = ""
+        self.alert_url = ""
+        #: The URL whose host gave no answer, if that is why this drive gives up.
+        self.waits_for = ""
+
+    @property
+    def attempts(self) -> int:
+        """Visits that failed in a row, this one included: a success in between starts afresh."""
+        return (0 if self.progressed else self.s.tx.attempts) + (1 if self.grew else 0)
+
+    def new_calls(self, calls: list[Call]) -> list[Call]:
+        """The calls that this drive has not made yet; they count as made from now on."""
+        fresh = [call for call in calls if (call.op.branch_id, call.op.op) not in self.called]
+        self.called.update((call.op.branch_id, call.op.op) for call in fresh)
+        return fresh
+
+    def move(self, move: Move, now_ms: int) -> None:
+        """Enter another status, in memory."""
+        tx = self.s.tx
+        moved = msgspec.structs.replace(tx, status=move.to, reason=move.reason or tx.reason, decided_ms=now_ms)
+        self.s = Snapshot(moved, self.s.ops, self.s.unsettled_until_ms)
+        self.moving = None
+        self.dirty = True
+
+    def cancel_calls(self) -> None:
+        """Drop the calls that are under way; what they do at the participant stays unknown."""
+        for task in self.running:
+            task.cancel()
+        self.running.clear()
+
+    def busy(self, url: str) -> None:
+        """The participant's host takes no further call now: come back after the same interval."""
+        self.waits_for = url
+        self.trouble = "the participant's host does not answer; calls to it are rationed"
+        self.retry = self.retry or Retry(Backoff.KEEP)
+
+    def answered(self, call: Call, outcome: Outcome, now_ms: int) -> None:
+        """Take in a branch's answer and what the mode makes of it."""
+        call = self._tried(call, outcome, now_ms)
+        for command in self.mode.answered(self.s, call, outcome):
+            match command:
+                case Settle(index, status, error):
+                    self._settle(index, status, error, now_ms)
+                case Move():
+                    self.moving = self.moving or command
+                case Retry(Backoff.SOON):
+                    self.called.discard((call.op.branch_id, call.op.op))
+                    self.pause_tries = max(self.pause_tries, call.op.tries)
+                case Retry(backoff):
+                    self.grew = self.grew or backoff is Backoff.GROW
+                    self.retry = command
+                case _:
+                    raise AssertionError(f"a mode cannot answer with {command}")
+
+    def _tried(self, call: Call, outcome: Outcome, now_ms: int) -> Call:
+        match outcome:
+            case Success():
+                return call
+            case Failure(text) | Ongoing(text) | Unknown(text):
+                self.alert_url = call.op.url
+                self.trouble = f"{call.op.op} {call.op.branch_id} {call.op.url}: {text[:ERROR_CHARACTERS]}"
+        if isinstance(outcome, Unknown) and outcome.unreachable:
+            self.waits_for = call.op.url
+        op = call.op
+        done = OpProgress(op.status, op.tries + 1, text[:ERROR_CHARACTERS], now_ms)
+        op = with_progress(op, done)
+        if call.index >= 0:
+            self._store(call.index, done)
+        return Call(op, call.index, call.post)
+
+    def _settle(self, index: int, status: Status, error: str, now_ms: int) -> None:
+        self._store(index, OpProgress(status, self.s.ops[index].tries, error, now_ms))
+        self.progressed = True
+
+    def _store(self, index: int, done: OpProgress) -> None:
+        ops = list(self.s.ops)
+        ops[index] = with_progress(ops[index], done)
+        self.progress[index] = done
+        self.s = Snapshot(self.s.tx, tuple(ops), self.s.unsettled_until_ms)
+        self.dirty = True

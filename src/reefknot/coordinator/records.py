@@ -1,0 +1,133 @@
+"""What is stored ⇄ what the engine sees."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import msgspec
+
+from reefknot.engine.mode import Mode
+from reefknot.engine.schedule import interval_seconds
+from reefknot.model import Body, BranchOp, Details, OpProgress, Options, Snapshot, Transaction, TransactionRequest
+from reefknot.store.base import BranchRow, Record
+
+_ENCODER = msgspec.msgpack.Encoder()
+_BODY = msgspec.msgpack.Decoder(Body)
+_PROGRESS = msgspec.msgpack.Decoder(dict[int, OpProgress])
+
+encode_body = _ENCODER.encode
+
+
+def encode_progress(progress: Mapping[int, OpProgress]) -> bytes:
+    """The stored form of the operations that were touched, by position."""
+    return _ENCODER.encode(progress) if progress else b""
+
+
+def decode_progress(stored: bytes) -> dict[int, OpProgress]:
+    """The operations that were touched, by position."""
+    return _PROGRESS.decode(stored) if stored else {}
+
+
+def content_hash(request: TransactionRequest) -> bytes:
+    """Sixteen bytes that are equal for requests with equal content.
+
+    Content is what decides which branches are called with what. Options that only say how
+    (timeouts, headers, waiting) may differ between two attempts of one client.
+    """
+    content = (
+        request.mode,
+        request.steps,
+        request.payloads,
+        request.query_prepared,
+        request.protocol,
+        request.custom_data,
+        request.options.concurrent,
+    )
+    return hashlib.blake2b(_ENCODER.encode(content), digest_size=16).digest()
+
+
+def merged_body(stored: Body, request: TransactionRequest) -> Body:
+    """What a submit adds to a prepared transaction: options it sets, and its custom_data.
+
+    The branches stay those that were prepared.
+    """
+    ours, theirs = stored.options, request.options
+    options = Options(
+        wait=theirs.wait or ours.wait,
+        timeout_seconds=theirs.timeout_seconds or ours.timeout_seconds,
+        request_timeout_seconds=theirs.request_timeout_seconds or ours.request_timeout_seconds,
+        retry_seconds=theirs.retry_seconds or ours.retry_seconds,
+        retry_limit=theirs.retry_limit or ours.retry_limit,
+        concurrent=theirs.concurrent or ours.concurrent,
+        headers=theirs.headers or ours.headers,
+    )
+    return msgspec.structs.replace(
+        stored,
+        options=options,
+        custom_data=request.custom_data or stored.custom_data,
+        timeout_seconds=theirs.timeout_seconds or stored.timeout_seconds,
+        retry_seconds=theirs.retry_seconds or stored.retry_seconds,
+    )
+
+
+def branch_rows(ops: tuple[BranchOp, ...]) -> tuple[BranchRow, ...]:
+    """Registered operations as the store keeps them."""
+    return tuple(BranchRow(op.branch_id, op.op, op.url, op.payload, op.status) for op in ops)
+
+
+def transaction(record: Record, body: Body) -> Transaction:
+    """The transaction of a record."""
+    return Transaction(
+        gid=record.gid,
+        mode=record.mode,
+        status=record.status,
+        body=body,
+        created_ms=record.created_ms,
+        decided_ms=record.decided_ms,
+        reason=record.reason,
+        result=record.result,
+        attempts=record.attempts,
+        parked=record.parked,
+    )
+
+
+def snapshot(mode: Mode, record: Record, unsettled_until_ms: int = 0) -> tuple[Snapshot, dict[int, OpProgress]]:
+    """What the engine sees of a record, and the progress it was made of."""
+    body = _BODY.decode(record.body)
+    progress = decode_progress(record.progress)
+    ops = [*mode.branches(body)]
+    ops += [
+        BranchOp(row.branch_id, row.op, row.url, row.payload, row.status, created_ms=row.created_ms)
+        for row in record.branches
+    ]
+    for index, done in progress.items():
+        ops[index] = with_progress(ops[index], done)
+    return Snapshot(transaction(record, body), tuple(ops), unsettled_until_ms), progress
+
+
+def with_progress(op: BranchOp, done: OpProgress) -> BranchOp:
+    """The operation with what happened to it."""
+    return BranchOp(
+        op.branch_id, op.op, op.url, op.payload, done.status, done.tries, done.error, done.changed_ms, op.created_ms
+    )
+
+
+def details(mode: Mode, record: Record, retry_max_seconds: int) -> Details:
+    """Everything an operator may ask about a record."""
+    seen, _ = snapshot(mode, record)
+    return Details(
+        id=record.id,
+        tx=seen.tx,
+        ops=seen.ops,
+        owner=record.owner,
+        updated_ms=record.updated_ms,
+        finished_ms=record.finished_ms,
+        due_ms=record.due_ms,
+        interval_seconds=interval_seconds(seen.tx.body.retry_seconds, record.attempts, retry_max_seconds),
+    )
+
+
+def stored_body(record: Record) -> Body:
+    """The body of a record."""
+    return _BODY.decode(record.body)

@@ -1,0 +1,52 @@
+"""The server's log: readable in a terminal, JSON in a container.
+
+The rest of the program uses the standard library's ``logging`` and puts what a line is about into
+``extra`` (gid, url, error). Payloads, headers and settings are never logged.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
+_STREAMS = ("stderr", "stdout")
+
+
+def configure(level: str, outputs: str, form: str) -> None:
+    """Set up logging for this process.
+
+    Args:
+        level: ``debug``, ``info``, ``warn`` or ``error``.
+        outputs: comma list of ``stderr``, ``stdout`` and file paths.
+        form: ``console``, ``json``, or ``auto``: console on a terminal, JSON elsewhere.
+    """
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+        structlog.processors.format_exc_info,
+    ]
+    handlers: list[logging.Handler] = []
+    for output in filter(None, (part.strip() for part in outputs.split(","))):
+        stream = getattr(sys, output) if output in _STREAMS else None
+        handler = logging.StreamHandler(stream) if stream else logging.FileHandler(output)
+        console = form == "console" or (form == "auto" and stream is not None and stream.isatty())
+        last: Processor = (
+            structlog.dev.ConsoleRenderer(timestamp_key="ts")
+            if console
+            else structlog.processors.JSONRenderer(sort_keys=True)
+        )
+        handler.setFormatter(
+            structlog.stdlib.ProcessorFormatter(
+                foreign_pre_chain=shared,
+                processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+            )
+        )
+        handlers.append(handler)
+    logging.basicConfig(level=_LEVELS[level], handlers=handlers, force=True)
+    logging.getLogger("uvicorn").setLevel(max(_LEVELS[level], logging.WARNING))

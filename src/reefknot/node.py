@@ -1,0 +1,257 @@
+"""One node: every part of a transaction manager, put together over a store.
+
+With ``app.py`` this is the composition root; nothing else may build the parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+
+from reefknot import __version__, callers
+from reefknot.api.http import HttpApi
+from reefknot.api.jsonrpc import JsonRpcApi
+from reefknot.callers.base import CallerSettings
+from reefknot.callers.client import BranchClient
+from reefknot.callers.connection import ExchangeFailed
+from reefknot.callers.target import Targets
+from reefknot.clock import Clock
+from reefknot.config import Config
+from reefknot.coordinator.alerts import Alerts
+from reefknot.coordinator.coordinator import Coordinator
+from reefknot.coordinator.driving import Driving
+from reefknot.coordinator.hosts import Hosts
+from reefknot.coordinator.intake import Intake
+from reefknot.coordinator.leases import Leases
+from reefknot.coordinator.poller import Poller
+from reefknot.coordinator.runner import Runner
+from reefknot.coordinator.settings import Settings
+from reefknot.coordinator.tasks import Tasks, repeat
+from reefknot.coordinator.topics import Topics
+from reefknot.coordinator.waiting import Waiting
+from reefknot.engine.admission import Limits
+from reefknot.engine.registry import discover
+from reefknot.errors import StoreUnavailable
+from reefknot.failpoints import Failpoints
+from reefknot.ids import gid_maker
+from reefknot.metrics import Metrics
+from reefknot.store.base import Store
+from reefknot.wire.outcome import Matching
+
+_log = logging.getLogger(__name__)
+
+#: Time limit of one delivery of an alert.
+ALERT_SECONDS = 5.0
+
+
+def settings_of(config: Config) -> Settings:
+    """The coordinator's numbers in a Config."""
+    return Settings(
+        timeout_seconds=config.timeout_to_fail,
+        retry_seconds=config.retry_interval,
+        retry_max_seconds=config.retry_interval_max,
+        request_timeout_seconds=config.request_timeout,
+        wait_seconds=config.wait_result_timeout,
+        lease_seconds=float(config.lease_seconds),
+        lease_margin_seconds=config.lease_seconds / 8,
+        renew_seconds=config.lease_seconds * 0.3,
+        poll_seconds=min(1.0, float(config.trans_cron_interval)),
+        live_transactions=config.live_transactions,
+        recovery_transactions=config.recovery_transactions,
+        host_calls=config.host_concurrency,
+        topic_refresh_seconds=float(config.config_update_interval),
+        alert_after_attempts=config.alert_retry_limit,
+        finished_keep_seconds=config.store.finished_data_expire,
+        purge_seconds=float(config.purge_interval),
+        drain_seconds=float(config.shutdown_timeout),
+    )
+
+
+class Node:
+    """One transaction manager over a store: its coordinator, recovery and periodic work.
+
+    Several nodes may share a store. ``start`` begins the background work; ``stop`` drains it and
+    releases every lease, so that other nodes need not wait for them to expire.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        *,
+        clock: Clock,
+        failpoints: Failpoints,
+        rng: random.Random,
+        owner: str,
+    ) -> None:
+        settings, limits = settings_of(config), Limits(steps=config.max_steps)
+        new_gid = gid_maker(clock, rng.getrandbits)
+        modes = discover()
+        self._store, self._clock, self._settings = store, clock, settings
+        self._fail = failpoints
+        self.owner = owner
+        self.metrics = Metrics(__version__, modes, store.now_ms)
+        self.tasks = Tasks(self.metrics)
+        self.callers = callers.discover(_caller_settings(config, new_gid))
+        self._alert_client = BranchClient(_caller_settings(config, new_gid))
+        self._alerts = Alerts(
+            config.alert_web_hook.reveal(),
+            config.alert_web_hook_secret.reveal(),
+            self._post_alert,
+            clock,
+            self.metrics,
+        )
+        self.topics = Topics(store, limits, failpoints)
+        waiting = Waiting()
+        self.hosts = Hosts(settings.host_calls, self._wake)
+        self.leases = Leases(store, clock, settings, owner, failpoints)
+        runner = Runner(
+            store=store,
+            callers=self.callers,
+            hosts=self.hosts,
+            leases=self.leases,
+            alerts=self._alerts,
+            clock=clock,
+            settings=settings,
+            owner=owner,
+            random=rng.random,
+            observer=self.metrics,
+            failpoints=failpoints,
+        )
+        self.driving = Driving(
+            modes=modes,
+            store=store,
+            runner=runner,
+            leases=self.leases,
+            waiting=waiting,
+            settings=settings,
+            owner=owner,
+            spawn=self.tasks.spawn,
+            failpoints=failpoints,
+        )
+        self.poller = Poller(
+            store=store,
+            leases=self.leases,
+            drive=self.driving.recover,
+            spawn=self.tasks.spawn,
+            clock=clock,
+            settings=settings,
+            owner=owner,
+            random=rng.random,
+            observer=self.metrics,
+            failpoints=failpoints,
+        )
+        self.coordinator = Coordinator(
+            modes=modes,
+            store=store,
+            callers=self.callers,
+            intake=Intake(store, self.callers, self.topics, settings, limits),
+            driving=self.driving,
+            topics=self.topics,
+            waiting=waiting,
+            settings=settings,
+            limits=limits,
+            new_gid=new_gid,
+            kick=self.poller.kick,
+            failpoints=failpoints,
+        )
+        self.api = HttpApi(
+            self.coordinator,
+            version=self._version,
+            metrics=self._metrics_text,
+            jsonrpc=JsonRpcApi(self.coordinator, clock, self.metrics),
+            body_limit=config.body_limit,
+            reset_seconds=3 * settings.timeout_seconds,
+            clock=clock,
+            observer=self.metrics,
+            failpoints=failpoints,
+        )
+        self._background: list[asyncio.Task[None]] = []
+
+    async def start(self, *, poll: bool = True) -> None:
+        """Load the topics and begin the background work.
+
+        Args:
+            poll: whether this node looks for due transactions by itself.
+        """
+        await self.topics.refresh()
+        spawn, clock, settings = self.tasks.spawn, self._clock, self._settings
+        work = [
+            spawn(repeat(clock, settings.renew_seconds, self.leases.renew, "renew leases"), "renew"),
+            spawn(repeat(clock, settings.topic_refresh_seconds, self.topics.refresh, "refresh topics"), "topics"),
+            spawn(self._alerts.run(), "alerts"),
+        ]
+        if settings.finished_keep_seconds:
+            work.append(spawn(repeat(clock, settings.purge_seconds, self._purge, "purge"), "purge"))
+        if poll:
+            work.append(spawn(self.poller.run(), "poller"))
+        self._background = work
+
+    async def stop(self) -> None:
+        """Finish what is being driven, as far as the drain time allows; release every lease."""
+        for task in self._background:
+            if task.get_name() != "renew":
+                task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                while len(self.leases):
+                    await asyncio.sleep(0.01)
+        await self.tasks.cancel_all()
+        if self._fail.armed:
+            await self._fail.hit("shutdown.before_release")
+        with contextlib.suppress(StoreUnavailable):
+            await self._store.release(self.owner)
+        if self._fail.armed:
+            await self._fail.hit("shutdown.released")
+        await self.callers.close()
+        await self._alert_client.close()
+
+    def _wake(self, gids: tuple[str, ...]) -> None:
+        """A participant answers again: make what waited for it due."""
+        _ = self.tasks.spawn(self._wake_now(gids), "wake")
+
+    async def _wake_now(self, gids: tuple[str, ...]) -> None:
+        await self._store.wake(gids)
+        self.poller.kick()
+
+    async def _purge(self) -> None:
+        """Delete finished transactions that are old enough, in small batches."""
+        older_than_ms = self._settings.finished_keep_seconds * 1000
+        while await self._store.purge(older_than_ms, self._settings.purge_batch) == self._settings.purge_batch:
+            await self._clock.sleep(0.05)
+
+    async def _post_alert(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
+        target = Targets().get(url)
+        if target.problem:
+            _log.error("AlertWebHook cannot be called", extra={"problem": target.problem})
+            return False
+        try:
+            answer = await self._alert_client.send("POST", target, target.path, headers, body, ALERT_SECONDS)
+        except ExchangeFailed:
+            return False
+        return 200 <= answer.status < 300
+
+    async def _version(self) -> dict[str, object]:
+        durability = await self._store.durability()
+        return {
+            "version": __version__,
+            "durability": durability.level,
+            "durability_detail": durability.detail,
+            "store": self._store.name,
+        }
+
+    async def _metrics_text(self) -> bytes:
+        return self.metrics.text(await self._store.stats())
+
+
+def _caller_settings(config: Config, make_id: Callable[[], str]) -> CallerSettings:
+    return CallerSettings(
+        make_id=make_id,
+        response_limit_bytes=config.response_limit,
+        connections_per_host=config.host_concurrency,
+        matching=Matching(config.result_matching),
+        user_agent=f"reefknot/{__version__}",
+    )
