@@ -1,0 +1,49 @@
+"""The conformance suite of ``reefknot.store.base``.
+
+To run it over a store, subclass the suite in a test module and provide two fixtures::
+
+    @pytest.fixture
+    def clock() -> ManualClock: ...
+
+    @pytest.fixture
+    def open_store(clock) -> Callable[[], Awaitable[Store]]:
+        '''Opens the store; called again after a close it opens the same data.'''
+
+    @pytest.mark.anyio
+    class TestMyStore(StoreConformance): ...
+
+The data must be empty at the first opening. Cases of methods that the store names in ``missing``
+are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from reefknot.store.base import Store
+from reefknot.testing.conformance.store.leases import LeaseCases
+from reefknot.testing.conformance.store.lifecycle import LifecycleCases
+from reefknot.testing.conformance.store.queries import QueryCases
+from reefknot.testing.conformance.store.registration import RegistrationCases
+from reefknot.testing.conformance.store.transactions import TransactionCases
+
+__all__ = ["StoreConformance"]
+
+
+class StoreConformance(TransactionCases, RegistrationCases, LeaseCases, QueryCases, LifecycleCases):
+    """Every case of the contract."""
+
+    @pytest.fixture
+    async def store(
+        self, open_store: Callable[[], Awaitable[Store]], request: pytest.FixtureRequest
+    ) -> AsyncIterator[Store]:
+        """A fresh store, closed at the end."""
+        store = await open_store()
+        absent = store.missing.intersection(mark.args[0] for mark in request.node.iter_markers("store_method"))
+        if absent:
+            await store.close()
+            pytest.skip(f"the store does not offer {', '.join(sorted(absent))}")
+        yield store
+        await store.close()
