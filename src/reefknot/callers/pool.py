@@ -13,7 +13,7 @@ free goes to the call that has waited longest, together with its connection if t
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from functools import partial
 
 from reefknot.callers.connection import Answer, Connection, ExchangeFailed
@@ -31,7 +31,8 @@ class _Site:
         self.address = address
         self.idle: list[Connection] = []
         self.slots = 0
-        self.waiting: deque[asyncio.Future[Connection | None]] = deque()
+        # A queue out of whose middle those can be taken who give up.
+        self.waiting: OrderedDict[asyncio.Future[Connection | None], None] = OrderedDict()
 
 
 class ConnectionPool:
@@ -102,7 +103,7 @@ class ConnectionPool:
             return None
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[Connection | None] = loop.create_future()
-        site.waiting.append(turn)
+        site.waiting[turn] = None
         try:
             async with asyncio.timeout_at(deadline):
                 return await turn
@@ -110,7 +111,7 @@ class ConnectionPool:
             if turn.done() and not turn.cancelled():
                 self._give_back(loop, site, turn.result())
             else:
-                site.waiting.remove(turn)
+                site.waiting.pop(turn, None)
             if isinstance(error, TimeoutError):
                 text = f"all {self._slot_limit} connections to {_show(site.address)} stayed busy"
                 raise ExchangeFailed(text, heard=False) from None
@@ -134,7 +135,7 @@ class ConnectionPool:
             connection.abort()
             connection = None
         while site.waiting:
-            turn = site.waiting.popleft()
+            turn, _ = site.waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(connection)
                 return
