@@ -245,8 +245,7 @@ class LeaseCases:
         await create(store, due(due_in_ms=10_000))
         await clock.advance(20)
         (claimed,) = await store.claim(OTHER, 1, LEASE_MS)
-        driver = {"owner": OTHER, "epoch": claimed.record.epoch}
-        assert await store.write(step(**driver, lease_ms=0, due_in_ms=30_000))
+        assert await store.write(step(owner=OTHER, epoch=claimed.record.epoch, lease_ms=0, due_in_ms=30_000))
         assert await claimed_gids(store) == []
         await store.wake(("order-1",))
         (claimed,) = await store.claim(OTHER, 1, LEASE_MS)
