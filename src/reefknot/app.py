@@ -77,9 +77,16 @@ async def _serve(config: Config) -> None:
                     "owner": owner,
                 },
             )
+            stop = asyncio.Event()
+            loop = asyncio.get_running_loop()
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(signum, stop.set)
             await node.start()
             try:
-                await _answer(node, listener, config)
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(*GC_THRESHOLD)
+                await serve_node(node, listener, config, stop)
             finally:
                 await node.stop()
         finally:
@@ -97,7 +104,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise ConfigError(f"HttpHost, HttpPort: cannot listen on {host}:{port} ({error.strerror}); choose another port") from error
+        raise ConfigError(
+            f"HttpHost, HttpPort: cannot listen on {host}:{port} ({error.strerror}); choose another port"
+        ) from error
 
 
 class _Uvicorn(uvicorn.Server):
@@ -108,7 +117,8 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def _answer(node: Node, listener: socket.socket, config: Config) -> None:
+async def serve_node(node: Node, listener: socket.socket, config: Config, stop: asyncio.Event) -> None:
+    """Answer requests until ``stop`` is set, then finish the ones that are running."""
     server = _Uvicorn(
         uvicorn.Config(
             node.api,
@@ -126,15 +136,9 @@ async def _answer(node: Node, listener: socket.socket, config: Config) -> None:
             timeout_graceful_shutdown=config.shutdown_timeout,
         )
     )
-
-    def stop() -> None:
-        _log.info("stopping")
-        server.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
-    await server.serve(sockets=[listener])
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    server.should_exit = True
+    await serving

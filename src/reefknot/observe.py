@@ -29,4 +29,3 @@ class Observer:
 
     def alert_dropped(self) -> None:
         """An alert could not be delivered."""
-

@@ -141,7 +141,9 @@ class Coordinator:
             await self._fail.hit("submit.before_insert")
         drives = self._driving.has_room
         deadline = self._driving.deadline()
-        found, body = await self._intake.create(request, mode, Status.SUBMITTED, owner=self._driving.owner if drives else "")
+        found, body = await self._intake.create(
+            request, mode, Status.SUBMITTED, owner=self._driving.owner if drives else ""
+        )
         if self._fail.armed:
             await self._fail.hit("submit.after_insert")
         if isinstance(found, Created):
@@ -293,7 +295,9 @@ class Coordinator:
         try:
             page = await self._store.list(wanted, limit, position)
         except ValueError as error:
-            raise Invalid("position", f"convert to int error: {error}", "send next_position back", status=500) from error
+            raise Invalid(
+                "position", f"convert to int error: {error}", "send next_position back", status=500
+            ) from error
         return [self._details(record) for record in page.records], page.position
 
     async def keys(self, category: str, limit: int, position: str) -> KeyValuePage:

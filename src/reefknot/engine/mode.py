@@ -181,5 +181,7 @@ def custom_fields(custom_data: str) -> dict[str, object]:
     try:
         members = msgspec.json.decode(custom_data, type=dict[str, object] | None)
     except msgspec.DecodeError as error:
-        raise Invalid("custom_data", f"is not a JSON object ({error})", "send a JSON object as text, or leave it out") from error
+        raise Invalid(
+            "custom_data", f"is not a JSON object ({error})", "send a JSON object as text, or leave it out"
+        ) from error
     return {key.lower(): value for key, value in (members or {}).items()}

@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from itertools import count
 
+from reefknot.clock import SystemClock
+
 
 class ManualClock:
     """A clock for tests. Wall and monotonic time move together; the wall can also jump alone.
@@ -77,3 +79,22 @@ async def _let_run() -> None:
     """Give tasks that were just woken a few turns of the loop, until they wait again."""
     for _ in range(10):
         await asyncio.sleep(0)
+
+
+class ShiftedClock(SystemClock):
+    """Real time, but the wall clock can be moved: for tests that run a real server.
+
+    Sleeping and monotonic time stay real, so leases and time limits of calls behave as in
+    production while due times and timeouts of transactions are as far away as the test says.
+    """
+
+    def __init__(self) -> None:
+        self._shift_ms = 0
+
+    def now_ms(self) -> int:
+        """The shifted wall clock: milliseconds since the Unix epoch."""
+        return super().now_ms() + self._shift_ms
+
+    def shift(self, seconds: float) -> None:
+        """Move the wall clock by so many seconds, forwards or back."""
+        self._shift_ms += round(seconds * 1000)

@@ -97,7 +97,9 @@ def wakeup(custom_data: str) -> tuple[str, bytes]:
     try:
         return name, base64.b64decode(data, validate=True)
     except binascii.Error as error:
-        raise Invalid("custom_data", f"data is not base64 ({error})", "encode the workflow's input in base64") from error
+        raise Invalid(
+            "custom_data", f"data is not base64 ({error})", "encode the workflow's input in base64"
+        ) from error
 
 
 mode = Workflow()
