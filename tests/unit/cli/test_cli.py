@@ -140,12 +140,26 @@ def test_config_keys_lists_each_with_its_variable(capsys):
 
 
 @pytest.mark.parametrize("words", [["-r"], ["serve", "-r"], ["-r", "serve"]])
-def test_reset_is_refused_where_nobody_can_be_asked(words, own_place, capsys):
+def test_reset_is_refused_where_nobody_can_be_asked(words):
     anyio.run(add_transaction, "sqlite:///reefknot.db")
     process = start(*words)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert "-r deletes all data and there is no terminal to ask at; add --yes" in err
+    assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 1
+
+
+def test_reset_asks_at_a_terminal_and_takes_no_for_an_answer():
+    anyio.run(add_transaction, "sqlite:///reefknot.db")
+    terminal, its_end = os.openpty()
+    process = start("-r", stdin=its_end)
+    os.write(terminal, b"n\n")
+    _, err = process.communicate(timeout=20)
+    os.close(terminal)
+    os.close(its_end)
+    assert process.returncode == 1
+    assert "Delete every transaction, branch and topic in sqlite:///reefknot.db? [y/N]:" in err
+    assert "reefknot: stopped, nothing changed" in err
     assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 1
 
 
@@ -197,7 +211,7 @@ def wait_for_server(port: int, process: subprocess.Popen) -> None:
 
 
 @pytest.mark.parametrize("words", [[], ["serve"]])
-def test_serve_after_a_reset_answers_and_stops_cleanly(words, own_place):
+def test_serve_after_a_reset_answers_and_stops_cleanly(words):
     """Without a command, or with ``serve``: DTM's way and ours."""
     anyio.run(add_transaction, "sqlite:///reefknot.db")
     port = free_port()
@@ -214,7 +228,7 @@ def test_serve_after_a_reset_answers_and_stops_cleanly(words, own_place):
     assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 0
 
 
-def test_without_the_servers_libraries_the_command_says_what_to_install(own_place):
+def test_without_the_servers_libraries_the_command_says_what_to_install():
     """The base package is the SDK; its script exists all the same."""
     code = "import sys; sys.modules['click'] = None; from reefknot.cli import main; sys.exit(main(['serve']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
