@@ -37,11 +37,8 @@ from reefknot.store.base import (
     Record,
     Stats,
     Write,
-    decode_key_position,
-    decode_position,
-    encode_key_position,
-    encode_position,
 )
+from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 
 #: Stale heap entries are swept out when they outnumber the live ones by this many.
 _SWEEP_AT = 10_000

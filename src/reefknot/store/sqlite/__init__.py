@@ -34,12 +34,9 @@ from reefknot.store.base import (
     Record,
     Stats,
     Write,
-    decode_key_position,
-    decode_position,
-    encode_key_position,
-    encode_position,
 )
 from reefknot.store.groupcommit import GroupCommit
+from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.sqlite.database import hold_lock, parse_url, pending_names, prepare
 from reefknot.store.sqlite.host import Host, ProcessHost, ThreadHost
 from reefknot.store.sqlite.reader import Reader, branches_of, entry_of, record_of, stats_of
