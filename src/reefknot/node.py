@@ -89,11 +89,14 @@ class Node:
     ) -> None:
         settings, limits = settings_of(config), Limits(steps=config.max_steps)
         new_gid = gid_maker(clock, rng.getrandbits)
-        modes = discover()
         self._store, self._clock, self._settings = store, clock, settings
         self._fail = failpoints
+        self._random = rng.random
+        self._modes = discover()
+        self._waiting = Waiting()
+        self._background: list[asyncio.Task[None]] = []
         self.owner = owner
-        self.metrics = Metrics(__version__, modes, store.now_ms)
+        self.metrics = Metrics(__version__, self._modes, store.now_ms)
         self.tasks = Tasks(self.metrics)
         self.callers = callers.discover(_caller_settings(config, new_gid))
         self._alert_client = BranchClient(_caller_settings(config, new_gid))
@@ -105,53 +108,18 @@ class Node:
             self.metrics,
         )
         self.topics = Topics(store, limits, failpoints)
-        waiting = Waiting()
         self.hosts = Hosts(settings.host_calls, self._wake)
         self.leases = Leases(store, clock, settings, owner, failpoints)
-        runner = Runner(
-            store=store,
-            callers=self.callers,
-            hosts=self.hosts,
-            leases=self.leases,
-            alerts=self._alerts,
-            clock=clock,
-            settings=settings,
-            owner=owner,
-            random=rng.random,
-            observer=self.metrics,
-            failpoints=failpoints,
-        )
-        self.driving = Driving(
-            modes=modes,
-            store=store,
-            runner=runner,
-            leases=self.leases,
-            waiting=waiting,
-            settings=settings,
-            owner=owner,
-            spawn=self.tasks.spawn,
-            failpoints=failpoints,
-        )
-        self.poller = Poller(
-            store=store,
-            leases=self.leases,
-            drive=self.driving.recover,
-            spawn=self.tasks.spawn,
-            clock=clock,
-            settings=settings,
-            owner=owner,
-            random=rng.random,
-            observer=self.metrics,
-            failpoints=failpoints,
-        )
+        self.driving = self._make_driving()
+        self.poller = self._make_poller()
         self.coordinator = Coordinator(
-            modes=modes,
+            modes=self._modes,
             store=store,
             callers=self.callers,
             intake=Intake(store, self.callers, self.topics, settings, limits),
             driving=self.driving,
             topics=self.topics,
-            waiting=waiting,
+            waiting=self._waiting,
             settings=settings,
             limits=limits,
             new_gid=new_gid,
@@ -169,7 +137,46 @@ class Node:
             observer=self.metrics,
             failpoints=failpoints,
         )
-        self._background: list[asyncio.Task[None]] = []
+
+    def _make_driving(self) -> Driving:
+        runner = Runner(
+            store=self._store,
+            callers=self.callers,
+            hosts=self.hosts,
+            leases=self.leases,
+            alerts=self._alerts,
+            clock=self._clock,
+            settings=self._settings,
+            owner=self.owner,
+            random=self._random,
+            observer=self.metrics,
+            failpoints=self._fail,
+        )
+        return Driving(
+            modes=self._modes,
+            store=self._store,
+            runner=runner,
+            leases=self.leases,
+            waiting=self._waiting,
+            settings=self._settings,
+            owner=self.owner,
+            spawn=self.tasks.spawn,
+            failpoints=self._fail,
+        )
+
+    def _make_poller(self) -> Poller:
+        return Poller(
+            store=self._store,
+            leases=self.leases,
+            drive=self.driving.recover,
+            spawn=self.tasks.spawn,
+            clock=self._clock,
+            settings=self._settings,
+            owner=self.owner,
+            random=self._random,
+            observer=self.metrics,
+            failpoints=self._fail,
+        )
 
     async def start(self, *, poll: bool = True) -> None:
         """Load the topics and begin the background work.
@@ -197,7 +204,7 @@ class Node:
                 task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_seconds):
-                while len(self.leases):
+                while len(self.leases):  # noqa: ASYNC110 - an event would cost every drive something, for one stop
                     await asyncio.sleep(0.01)
         await self.tasks.cancel_all()
         if self._fail.armed:

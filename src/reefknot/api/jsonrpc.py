@@ -10,7 +10,7 @@ import msgspec
 from reefknot.api.http import TEXT, Reply
 from reefknot.clock import Clock
 from reefknot.coordinator.coordinator import Coordinator
-from reefknot.errors import Refused, ReefknotError, RolledBack, Unfinished
+from reefknot.errors import ReefknotError, Refused, RolledBack, Unfinished
 from reefknot.observe import Observer
 from reefknot.wire import names, replies
 from reefknot.wire.requests import branch_request, transaction_request
@@ -71,7 +71,7 @@ class JsonRpcApi:
             return _reply(request.id, {}, _error(names.JSONRPC_INTERNAL_ERROR, fields["message"])), False
         except ReefknotError as error:
             return _reply(request.id, None, _error(names.JSONRPC_INTERNAL_ERROR, str(error))), False
-        except Exception:
+        except Exception:  # noqa: BLE001 - no request may end the process
             _log.exception("request failed", extra={"api": request.method})
             text = "internal error; see the server's log"
             return _reply(request.id, None, _error(names.JSONRPC_INTERNAL_ERROR, text)), False

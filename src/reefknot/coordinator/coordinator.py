@@ -272,9 +272,8 @@ class Coordinator:
             raise Refused(f"no trans with gid: {request.gid} status: prepared found FAILURE")
         for asked, there in zip(rows, stored, strict=False):
             if (asked.op, asked.url, asked.payload, asked.status) != (there.op, there.url, there.payload, there.status):
-                raise GidConflict(
-                    f"storage: UniqueKeyConflict: branch {request.branch_id} {asked.op} exists with other content. FAILURE"
-                )
+                branch = f"{request.branch_id} {asked.op}"
+                raise GidConflict(f"storage: UniqueKeyConflict: branch {branch} exists with other content. FAILURE")
 
     # --- operating ------------------------------------------------------------------------------
 

@@ -31,6 +31,9 @@ class Intake:
         """Store the transaction unless its gid exists.
 
         Args:
+            request: what the client asked for.
+            mode: the mode it names.
+            status: ``prepared`` or ``submitted``.
             owner: who drives it from the start; empty if nobody does.
 
         Returns:

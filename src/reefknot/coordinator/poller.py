@@ -78,7 +78,7 @@ class Poller:
             except StoreUnavailable as error:
                 _log.warning("store unavailable, no recovery now", extra={"error": str(error)})
                 full = False
-            except Exception:
+            except Exception:  # noqa: BLE001 - recovery goes on whatever one round does
                 _log.exception("recovery poll failed")
                 full = False
             if full:

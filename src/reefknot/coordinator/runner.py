@@ -89,7 +89,7 @@ class Runner:
         except StoreUnavailable as error:
             _log.warning("store unavailable, drive ended", extra={"gid": drive.gid, "error": str(error)})
             return None
-        except Exception:
+        except Exception:  # noqa: BLE001 - a transaction that cannot be driven must not stop the others
             _log.exception("transaction cannot be driven", extra={"gid": drive.gid})
             drive.cancel_calls()
             end = await self._give_up_broken(drive)

@@ -51,5 +51,5 @@ async def repeat(clock: Clock, seconds: float, work: Callable[[], Coroutine[Any,
         await clock.sleep(seconds)
         try:
             await work()
-        except Exception:
+        except Exception:  # noqa: BLE001 - the next round comes whatever this one does
             _log.exception("periodic work failed", extra={"work": what})

@@ -124,11 +124,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's spelling
+    def do_POST(self) -> None:
         """Answer a POST."""
         self._answer()
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's spelling
+    def do_GET(self) -> None:
         """Answer a GET."""
         self._answer()
 

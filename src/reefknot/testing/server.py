@@ -253,8 +253,8 @@ class ServerProcess(Client):
         environment = {**os.environ, **self._environment}
         environment[FAILPOINTS_VARIABLE] = ",".join(f"{name}={action}" for name, action in self.failpoints.items())
         command = [sys.executable, "-m", "reefknot", "serve", "--store", self._store_url]
-        with open(self._log or os.devnull, "ab") as output:
-            self.process = subprocess.Popen(
+        with Path(self._log or os.devnull).open("ab") as output:
+            self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
                 [*command, "--http-port", str(self._port)], env=environment, stdout=output, stderr=output
             )
         until = time.monotonic() + PATIENCE_SECONDS
