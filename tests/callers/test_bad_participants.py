@@ -367,7 +367,7 @@ async def test_bytes_that_nobody_asked_for_are_never_an_answer() -> None:
 async def test_early_answer_to_a_large_request_ends_the_connection() -> None:
     async def refuse_without_reading(peer: Peer) -> None:
         await peer.send(http_answer(409, b"too much"))
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(2 * TIMEOUT_SECONDS)
 
     async with RawServer(refuse_without_reading, answering(OK)) as server, http_caller() as caller:
         refused = await caller.call(branch_call(server.url(), payload=b"x" * 32 * 1024**2))

@@ -167,7 +167,7 @@ def _unclear(status: int, body: bytes) -> Unknown:
 
 def _number(code: object) -> float | None:
     """The value of a JSON-RPC code: a number, or a string that is one."""
-    if isinstance(code, bool) or not isinstance(code, int | float | str):
+    if not isinstance(code, int | float | str):
         return None
     try:
         return float(code)
