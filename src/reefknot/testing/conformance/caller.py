@@ -4,7 +4,7 @@ Each public coroutine is one rule. A test calls it with a ``Subject``; it raises
 the rule is broken. ``RULES`` lists them all, so that a suite is one parametrised test.
 """
 
-# ruff: noqa: S101 - an assertion is what a rule says when it is broken
+
 
 from __future__ import annotations
 
