@@ -131,6 +131,21 @@ async def test_killed_under_load_keeps_every_acknowledged_write(path, writer):
         await store.close()
 
 
+async def test_nobody_gets_the_file_while_an_orphaned_writer_is_at_work(path):
+    with loader(path, "process") as process:
+        writer_pid = int(process.stdout.readline().split()[1])
+        process.stdout.readline()
+        os.kill(writer_pid, signal.SIGSTOP)
+        process.kill()
+        process.stdout.read()
+    try:
+        with pytest.raises(ConfigError, match=f"in use by process {process.pid}"):
+            await opened(path, "process")
+    finally:
+        os.kill(writer_pid, signal.SIGCONT)
+    await (await opened(path, "process")).close()
+
+
 async def test_the_writer_process_ignores_the_terminal_and_ends_with_its_parent(path):
     store = await opened(path, "process")
     pid = store._host.pid
