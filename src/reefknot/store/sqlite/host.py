@@ -136,6 +136,7 @@ class ProcessHost:
                 [sys.executable, "-P", "-m", PACKAGE, str(theirs.fileno()), str(self._path)],
                 pass_fds=(theirs.fileno(), self._lock),
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,  # whoever reads our output must see it end with us
                 start_new_session=True,
             )
         self._streams = await asyncio.open_connection(sock=ours, limit=1 << 20)
