@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -58,6 +58,8 @@ class Participant:
         self._lock = threading.Lock()
         self._scripts: dict[str, list[Say]] = {}
         self._always: dict[str, Say] = {}
+        self._business: Callable[[Call], Say | None] = _no_business
+        self._handlers: dict[str, Callable[[Call], Say]] = {}
         self._calls: list[Call] = []
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.participant = self
@@ -87,6 +89,22 @@ class Participant:
         with self._lock:
             self._always[path] = answer
 
+    def on(self, path: str, handle: Callable[[Call], Say]) -> None:
+        """Let a function answer the calls of a path, in the thread of the call; a script goes first."""
+        with self._lock:
+            self._handlers[path] = handle
+
+    def business(self, work: Callable[[Call], Say | None]) -> None:
+        """Do this for every call that is about to be answered with success; its answer replaces that one.
+
+        It runs in the thread of the call, so it may block or call the server back.
+        """
+        self._business = work
+
+    def work(self, call: Call) -> Say | None:
+        """Do the business of a call."""
+        return self._business(call)
+
     @property
     def calls(self) -> list[Call]:
         """Every call so far, in order of arrival; a call under way is in it too."""
@@ -101,14 +119,23 @@ class Participant:
         """Note a call; its number and the answer it gets."""
         with self._lock:
             self._calls.append(call)
+            number = len(self._calls) - 1
             script = self._scripts.get(call.path)
-            answer = script.pop(0) if script else self._always.get(call.path, OK)
-            return len(self._calls) - 1, answer
+            if script:
+                return number, script.pop(0)
+            handle = self._handlers.get(call.path)
+            if handle is None:
+                return number, self._always.get(call.path, OK)
+        return number, handle(call)
 
     def ended(self, number: int, status: int) -> None:
         """Note the answer of a call."""
         with self._lock:
             self._calls[number] = msgspec.structs.replace(self._calls[number], ended=time.monotonic(), status=status)
+
+
+def _no_business(_: Call) -> None:
+    return None
 
 
 class _Server(ThreadingHTTPServer):
@@ -152,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         number, answer = self.server.participant.arrived(call)
         if answer.seconds:
             time.sleep(answer.seconds)
+        if 200 <= answer.status < 300:
+            answer = self.server.participant.work(call) or answer
         self.server.participant.ended(number, 0 if answer.hang_up else answer.status)
         if answer.hang_up:
             self.close_connection = True
