@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 
-from reefknot.testing.invariants import Effect
+from reefknot.testing.history import Effect
 
 #: The operation that each undoing operation belongs to.
 ORIGIN = {"cancel": "try", "compensate": "action", "rollback": "action"}

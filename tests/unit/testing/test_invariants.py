@@ -4,7 +4,8 @@ import pytest
 from msgspec.structs import replace
 
 from reefknot.testing.effects import Effects
-from reefknot.testing.invariants import Ack, Call, Effect, History, Row, Stored, Written, result_of, stored, violations
+from reefknot.testing.history import Ack, Call, Effect, History, Row, Stored, Written, result_of, stored
+from reefknot.testing.invariants import violations
 
 URL = "http://bank/"
 
