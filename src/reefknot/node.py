@@ -107,7 +107,7 @@ class Node:
             clock,
             self.metrics,
         )
-        self.topics = Topics(store, limits, failpoints)
+        self.topics = Topics(store, self.callers, limits, failpoints)
         self.hosts = Hosts(settings.host_calls, self._wake)
         self.leases = Leases(store, clock, settings, owner, failpoints)
         self.driving = self._make_driving()

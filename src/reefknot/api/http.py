@@ -8,27 +8,28 @@ error → what ``wire.replies.error_reply`` says.
 
 from __future__ import annotations
 
-import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from reefknot.api.body import BodyReader, Receive
 from reefknot.clock import Clock
 from reefknot.coordinator.coordinator import Coordinator
 from reefknot.coordinator.topics import CATEGORY
-from reefknot.errors import Invalid, ReefknotError, TooLarge
+from reefknot.errors import Invalid, ReefknotError
 from reefknot.failpoints import DropReply, Failpoints
 from reefknot.observe import Observer
 from reefknot.wire import replies
+from reefknot.wire.outcome import reason_text
 from reefknot.wire.requests import branch_request, transaction_request
 
 _log = logging.getLogger(__name__)
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 JSON = b"application/json; charset=utf-8"
@@ -38,9 +39,8 @@ METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 #: Rows of a listing, at most and if the client does not say.
 LIST_MOST = 1_000
 LIST_DEFAULT = 100
-#: A client that is slower than this with its body is cut off.
-BODY_SECONDS = 30.0
 TOPIC_PATH = "/api/dtmsvr/topic/"
+_WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,30}")
 
 
 class Request(msgspec.Struct):
@@ -66,10 +66,10 @@ class Request(msgspec.Struct):
         text = self.text(name)
         if not text:
             return default
-        try:
-            value = int(text)
-        except ValueError:
-            raise Invalid(name, f"convert to int error: {text!r}", "send a whole number", status=500) from None
+        if not _WHOLE_NUMBER.fullmatch(text):
+            problem = f"convert to int error: {reason_text(text, 100)!r}"
+            raise Invalid(name, problem, "send a whole number", status=500)
+        value = int(text)
         if not 0 <= value <= most:
             raise Invalid(name, f"is {value}", f"send a whole number from 0 to {most}")
         return value
@@ -96,6 +96,7 @@ class Route(msgspec.Struct, frozen=True):
     handle: Handler
 
 
+_CLOSE = ((b"connection", b"close"),)
 NOT_FOUND = Reply(404, b"404 page not found", TEXT)
 DONE = Reply(200, replies.DONE)
 
@@ -126,7 +127,7 @@ class HttpApi:
         self._version = version
         self._metrics = metrics
         self._jsonrpc = jsonrpc
-        self._body_limit = body_limit
+        self._bodies = BodyReader(body_limit)
         self._reset_seconds = reset_seconds
         self._clock = clock
         self._observer = observer
@@ -190,11 +191,11 @@ class HttpApi:
         try:
             if self._fail.armed:
                 await self._fail.hit("api.recv")
-            body = b"" if route.method == "GET" else await self._body(scope, receive)
+            body = b"" if route.method == "GET" else await self._bodies.read(scope["headers"], receive)
             value = await route.handle(Request(path, scope["query_string"], body))
         except ReefknotError as error:
             status, fields = replies.error_reply(error)
-            return Reply(status, replies.json_bytes(fields), getattr(error, "content_type", JSON))
+            return Reply(status, replies.json_bytes(fields), JSON, _CLOSE if status == 408 else ())
         except DropReply:
             raise
         except Exception:  # noqa: BLE001 - no request may end the process
@@ -205,36 +206,6 @@ class HttpApi:
         if isinstance(value, Reply):
             return value
         return Reply(200, replies.json_bytes(value))
-
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        for name, value in scope["headers"]:
-            if name == b"content-length" and value.isdigit() and int(value) > self._body_limit:
-                raise self._too_large()
-        message = await receive()
-        body: bytes = message.get("body", b"")
-        if message.get("more_body"):
-            try:
-                async with asyncio.timeout(BODY_SECONDS):
-                    return await self._rest_of_body(body, receive)
-            except TimeoutError:
-                raise Invalid("", f"the body did not arrive within {BODY_SECONDS:.0f} s", status=408) from None
-        if len(body) > self._body_limit:
-            raise self._too_large()
-        return body
-
-    async def _rest_of_body(self, first: bytes, receive: Receive) -> bytes:
-        parts, size, more = [first], len(first), True
-        while more:
-            message = await receive()
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-            if size > self._body_limit:
-                raise self._too_large()
-        return b"".join(parts)
-
-    def _too_large(self) -> TooLarge:
-        return TooLarge("", f"the body is larger than {self._body_limit} bytes", "send less, or raise BodyLimit")
 
     def _elsewhere(self, path: str, scope: Scope) -> Reply:
         """No such route; a trailing slash too many is redirected, as DTM does."""
@@ -267,7 +238,8 @@ class HttpApi:
             wanted = branch_request(request.body)
         except Invalid as error:
             # DTM answers JSON under this content type when the body cannot be parsed.
-            return Reply(error.status, replies.json_bytes({"message": str(error)}), TEXT)
+            status, fields = replies.error_reply(error)
+            return Reply(status, replies.json_bytes(fields), TEXT)
         await self._verbs.register(wanted)
         return None
 

@@ -13,17 +13,18 @@ from reefknot.coordinator.coordinator import Coordinator
 from reefknot.errors import ReefknotError, Refused, RolledBack, Unfinished
 from reefknot.observe import Observer
 from reefknot.wire import names, replies
+from reefknot.wire.outcome import reason_text
 from reefknot.wire.requests import branch_request, transaction_request
 
 _log = logging.getLogger(__name__)
 
 
 class RpcRequest(msgspec.Struct):
-    """A request; DTM wants the id to be a text that is not empty."""
+    """A request; DTM wants the id to be a text that is not empty. Null counts as missing, as in Go."""
 
-    jsonrpc: str = ""
-    id: str = ""
-    method: str = ""
+    jsonrpc: str | None = ""
+    id: str | None = ""
+    method: str | None = ""
     params: msgspec.Raw = msgspec.Raw(b"{}")
 
 
@@ -49,33 +50,36 @@ class JsonRpcApi:
             request = msgspec.json.decode(body, type=RpcRequest)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             return _reply("", None, _error(names.JSONRPC_PARSE_ERROR, f"Parse json error: {error}"), 400, TEXT)
-        if request.jsonrpc != "2.0" or not request.id:
-            text = f"Bad json request: {body.decode(errors='replace')[:1024]}"
-            return _reply(request.id, None, _error(names.JSONRPC_INVALID_REQUEST, text))
-        method = self._methods.get(request.method)
+        except RecursionError:
+            text = "Parse json error: the JSON is nested too deeply"
+            return _reply("", None, _error(names.JSONRPC_PARSE_ERROR, text), 400, TEXT)
+        request_id, name = request.id or "", request.method or ""
+        if request.jsonrpc != "2.0" or not request_id:
+            text = f"Bad json request: {reason_text(body)}"
+            return _reply(request_id, None, _error(names.JSONRPC_INVALID_REQUEST, text))
+        method = self._methods.get(name)
         if method is None:
-            text = f"Method not found: {request.method[:128]}"
-            return _reply(request.id, None, _error(names.JSONRPC_METHOD_NOT_FOUND, text))
-        reply, ok = await self._call(method, request)
-        self._observer.request_served("json-rpc", request.method.lower(), ok, self._clock.monotonic() - started)
-        return reply
+            text = f"Method not found: {reason_text(name, 128)}"
+            return _reply(request_id, None, _error(names.JSONRPC_METHOD_NOT_FOUND, text))
+        result, error_object = await self._call(method, name, bytes(request.params))
+        ok = error_object is None
+        self._observer.request_served("json-rpc", name.lower(), ok, self._clock.monotonic() - started)
+        return _reply(request_id, result, error_object)
 
-    async def _call(self, method: Callable[[bytes], Awaitable[object]], request: RpcRequest) -> tuple[Reply, bool]:
+    async def _call(
+        self, method: Callable[[bytes], Awaitable[object]], name: str, params: bytes
+    ) -> tuple[object, dict[str, object] | None]:
+        """The ``result`` and the ``error`` of the reply."""
         try:
-            result = await method(bytes(request.params))
-        except (Refused, RolledBack) as error:
-            _, fields = replies.error_reply(error)
-            return _reply(request.id, {}, _error(names.JSONRPC_FAILURE, fields["message"])), False
-        except Unfinished as error:
-            _, fields = replies.error_reply(error)
-            return _reply(request.id, {}, _error(names.JSONRPC_INTERNAL_ERROR, fields["message"])), False
+            return await method(params), None
         except ReefknotError as error:
-            return _reply(request.id, None, _error(names.JSONRPC_INTERNAL_ERROR, str(error))), False
+            _, fields = replies.error_reply(error)
+            definite = isinstance(error, Refused | RolledBack)
+            code = names.JSONRPC_FAILURE if definite else names.JSONRPC_INTERNAL_ERROR
+            return {} if definite or isinstance(error, Unfinished) else None, _error(code, fields["message"])
         except Exception:  # noqa: BLE001 - no request may end the process
-            _log.exception("request failed", extra={"api": request.method})
-            text = "internal error; see the server's log"
-            return _reply(request.id, None, _error(names.JSONRPC_INTERNAL_ERROR, text)), False
-        return _reply(request.id, result, None), True
+            _log.exception("request failed", extra={"api": name})
+            return None, _error(names.JSONRPC_INTERNAL_ERROR, "internal error; see the server's log")
 
     async def _new_gid(self, params: bytes) -> object:
         return {"gid": self._verbs.new_gid()}

@@ -294,14 +294,19 @@ class Coordinator:
         try:
             page = await self._store.list(wanted, limit, position)
         except ValueError as error:
-            raise Invalid(
-                "position", f"convert to int error: {error}", "send next_position back", status=500
-            ) from error
+            raise _bad_position(error) from error
         return [self._details(record) for record in page.records], page.position
 
     async def keys(self, category: str, limit: int, position: str) -> KeyValuePage:
-        """Entries of the key-value table, by key."""
-        return await self._store.kv_list(category, limit, position)
+        """Entries of the key-value table, by key.
+
+        Raises:
+            Invalid: the position is none that was handed out.
+        """
+        try:
+            return await self._store.kv_list(category, limit, position)
+        except ValueError as error:
+            raise _bad_position(error) from error
 
     async def key(self, category: str, key: str) -> KeyValue | None:
         """One entry of the key-value table."""
@@ -361,3 +366,7 @@ class Coordinator:
 
     def _details(self, record: Record) -> Details:
         return details(self._modes[record.mode], record, self._settings.retry_max_seconds)
+
+
+def _bad_position(error: ValueError) -> Invalid:
+    return Invalid("position", f"convert to int error: {error}", "send next_position back", status=500)

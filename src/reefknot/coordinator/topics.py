@@ -13,8 +13,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from reefknot.engine.admission import Limits, check_url
-from reefknot.errors import Invalid, NotFound, ReefknotError
+from reefknot.callers import Callers
+from reefknot.engine.admission import Limits, check_name, check_url
+from reefknot.errors import Invalid, NotFound, ReefknotError, TooLarge
 from reefknot.failpoints import Failpoints
 from reefknot.model import KeyValue
 from reefknot.store.base import Store
@@ -24,6 +25,8 @@ CATEGORY = "topics"
 SCAN_BATCH = 500
 #: A topic's subscribers; each message to it becomes that many branches.
 SUBSCRIBERS_MOST = 1_000
+#: What an operator writes about a subscriber.
+REMARK_BYTES = 1_024
 
 
 class Subscriber(msgspec.Struct, frozen=True):
@@ -40,8 +43,9 @@ class TopicError(ReefknotError):
 class Topics:
     """Subscribe, unsubscribe, delete, and the URLs of a topic."""
 
-    def __init__(self, store: Store, limits: Limits, failpoints: Failpoints) -> None:
+    def __init__(self, store: Store, callers: Callers, limits: Limits, failpoints: Failpoints) -> None:
         self._store = store
+        self._callers = callers
         self._limits = limits
         self._fail = failpoints
         self._known: Mapping[str, tuple[str, ...]] = MappingProxyType({})
@@ -82,9 +86,13 @@ class Topics:
 
         Raises:
             TopicError: the URL is subscribed already, or somebody else changed the topic just now.
-            Invalid: the topic or URL is empty or too long.
+            Invalid: the topic or URL is empty or too long, or the URL cannot be called.
         """
         self._check(topic, url)
+        if len(remark.encode()) > REMARK_BYTES:
+            raise TooLarge("remark", f"is longer than {REMARK_BYTES} bytes", "send less")
+        if url.startswith(("http://", "https://")) and (problem := self._callers.check("http", url)):
+            raise Invalid("url", problem)
         entry = await self._store.kv_get(CATEGORY, topic)
         subscribers = subscribers_of(entry)
         if any(one.url == url for one in subscribers):
@@ -135,8 +143,7 @@ class Topics:
             raise Invalid("topic", "empty topic", status=500)
         if not url:
             raise Invalid("url", "empty url", status=500)
-        if len(topic.encode()) > self._limits.name_bytes:
-            raise Invalid("topic", f"is longer than {self._limits.name_bytes} bytes")
+        check_name("topic", topic, self._limits)
         check_url("url", url, self._limits)
 
 

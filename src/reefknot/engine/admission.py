@@ -19,6 +19,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UNSAFE_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 #: What most URLs are; they need no further look (0.2 µs instead of 1.5).
 _PLAIN_URL = re.compile(r"[!->@-~]{0,1000}")
+_JSON_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Set by the caller, by HTTP itself or by gRPC: a client's header must not replace them.
 _RESERVED_HEADERS = frozenset(
@@ -38,7 +39,8 @@ class Limits(msgspec.Struct, frozen=True):
     headers: int = 64
     header_bytes: int = 8_192
     custom_data_bytes: int = 1_048_576
-    reason_bytes: int = 1_024
+    custom_data_depth: int = 32
+    protocol_bytes: int = 45
     request_timeout_seconds: int = _DAY_SECONDS
     retry_seconds: int = _DAY_SECONDS
     timeout_seconds: int = 365 * _DAY_SECONDS
@@ -71,7 +73,9 @@ def check_request(request: TransactionRequest, mode: Mode, limits: Limits) -> No
         counts = f"index out of range: {len(request.steps)} steps but {len(request.payloads)} payloads"
         raise Invalid("payloads", counts, "send one text for each step", status=500)
     if len(request.custom_data.encode()) > limits.custom_data_bytes:
-        raise TooLarge("custom_data", f"is longer than {limits.custom_data_bytes} bytes")
+        raise TooLarge("custom_data", f"is longer than {limits.custom_data_bytes} bytes", "send less")
+    _check_depth(request.custom_data, limits.custom_data_depth)
+    _check_text("protocol", request.protocol, limits.protocol_bytes)
     _check_options(request.options, limits)
     if request.options.headers:
         _check_headers(request.options.headers, limits)
@@ -111,7 +115,7 @@ def check_url(field: str, url: str, limits: Limits) -> None:
     if not url:
         return
     if len(url.encode()) > limits.url_bytes:
-        raise TooLarge(field, f"is longer than {limits.url_bytes} bytes")
+        raise TooLarge(field, f"is longer than {limits.url_bytes} bytes", "send a shorter URL")
     if _UNSAFE_IN_URL.search(url):
         raise Invalid(field, "contains a space or a control character", "percent-encode it")
     if "?" not in url:
@@ -121,12 +125,32 @@ def check_url(field: str, url: str, limits: Limits) -> None:
             raise Invalid(field, f"has a query parameter {key!r} of its own", "the server adds it to every call")
 
 
+def check_name(field: str, name: str, limits: Limits) -> None:
+    """Refuse a name that is too long or has control characters.
+
+    Raises:
+        Invalid: naming the field.
+    """
+    _check_text(field, name, limits.name_bytes)
+
+
 def _check_text(field: str, value: str, most_bytes: int) -> None:
     size = len(value.encode("utf-8", "surrogatepass"))
     if size > most_bytes:
         raise Invalid(field, f"is {size} bytes long", f"send at most {most_bytes} bytes of UTF-8")
     if _CONTROL.search(value):
         raise Invalid(field, "contains a control character", "send printable characters only")
+
+
+def _check_depth(json_text: str, most: int) -> None:
+    """Refuse what a decoder could read here but not with a fuller stack, when the transaction is driven."""
+    if json_text.count("[") + json_text.count("{") <= most:
+        return
+    depth = 0
+    for bracket in re.findall(r"[\[\]{}]", _JSON_STRING.sub("", json_text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > most:
+            raise Invalid("custom_data", f"is nested deeper than {most} levels", "send fewer levels")
 
 
 def _check_options(options: Options, limits: Limits) -> None:

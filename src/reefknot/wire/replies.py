@@ -15,6 +15,7 @@ import msgspec
 from reefknot.errors import Invalid, Refused, RolledBack, Unavailable, Unfinished
 from reefknot.model import BranchOp, Details, KeyValue, Options, Status
 from reefknot.wire import names
+from reefknot.wire.outcome import reason_text
 
 #: The reply to every request that has no value to return.
 DONE = b'{"dtm_result":"SUCCESS"}'
@@ -34,7 +35,8 @@ def error_reply(error: Exception) -> tuple[int, dict[str, Any]]:
     """HTTP status and body for an error.
 
     The text of a definite failure ends in ``FAILURE`` because clients look for that word; no other
-    text may contain it, and none but an unfinished one ``ONGOING``.
+    text may contain it, and none but an unfinished one ``ONGOING``. What a client sent may be part of
+    a text: it is cut to a readable length and shown without control characters.
     """
     text = str(error)
     match error:
@@ -45,11 +47,11 @@ def error_reply(error: Exception) -> tuple[int, dict[str, Any]]:
             message = text if text.endswith(names.ONGOING) else f"{text} {names.ONGOING}"
             return names.STATUS_ONGOING, {names.RESULT: names.ONGOING, "message": message}
         case Invalid():
-            return error.status, {"message": text}
+            return error.status, {"message": reason_text(text)}
         case Unavailable():
-            return 503, {"message": text}
+            return 503, {"message": reason_text(text)}
         case _:
-            return 500, {"message": text}
+            return 500, {"message": reason_text(text)}
 
 
 def query_reply(details: Details | None) -> dict[str, Any]:

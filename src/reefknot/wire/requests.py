@@ -48,7 +48,23 @@ _TYPES = {field.name: field.type for field in msgspec.structs.fields(WireTransac
 _IGNORED = frozenset({"passthrough_headers", "subType", "retry_count"})
 _TYPED = msgspec.json.Decoder(WireTransaction)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TEXTS = msgspec.json.Decoder(dict[str, str | None])
 _NULL = b"null"
+#: What to send where a field has the wrong type; every other field is a text.
+_WANTED = {
+    "steps": "a list of objects whose values are texts",
+    "payloads": "a list of texts",
+    "wait_result": "true or false",
+    "concurrent": "true or false",
+    "timeout_to_fail": "a whole number",
+    "request_timeout": "a whole number",
+    "retry_interval": "a whole number",
+    "retry_limit": "a whole number",
+    "branch_headers": "an object whose values are texts",
+    "req_extra": "an object whose values are texts",
+}
+#: What the decoder raises for a body that is no JSON of the wanted form, or no UTF-8.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def transaction_request(body: bytes) -> TransactionRequest:
@@ -58,9 +74,12 @@ def transaction_request(body: bytes) -> TransactionRequest:
         Invalid: it is not a JSON object, or a field has the wrong type; status 500 as with DTM.
     """
     try:
-        wire = _TYPED.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        wire = _lenient(body)
+        try:
+            wire = _TYPED.decode(body)
+        except _UNREADABLE:
+            wire = _lenient(body)
+    except RecursionError:
+        raise _too_deep() from None
     return _request(wire)
 
 
@@ -78,9 +97,12 @@ def branch_request(body: bytes) -> BranchRequest:
     if not body.strip():
         raise Invalid("", "EOF: the request has no body", "send a JSON object whose values are texts", status=400)
     try:
-        raw = msgspec.json.decode(body, type=dict[str, str | None])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Invalid("", f"the body is not a JSON object of texts ({error})", "send every value as a text") from error
+        try:
+            raw = _TEXTS.decode(body)
+        except _UNREADABLE as error:
+            raise _not_texts(body, error) from error
+    except RecursionError:
+        raise _too_deep() from None
     known = ("gid", "trans_type", "branch_id", "data", "confirm", "cancel", "url", "op", "status", "sync")
     fields: dict[str, str] = {}
     for key, value in raw.items():
@@ -96,12 +118,30 @@ def branch_request(body: bytes) -> BranchRequest:
     )
 
 
+def _too_deep() -> Invalid:
+    return Invalid("", "the JSON is nested too deeply", "send the fields as documented: none needs three levels")
+
+
+def _not_texts(body: bytes, error: Exception) -> Invalid:
+    """What is wrong with the body of a registration; names the field if the body is an object."""
+    try:
+        members = _OBJECT.decode(body)
+    except _UNREADABLE:
+        return Invalid("", f"the body is not a JSON object of texts ({error})", "send every value as a text")
+    for name, value in members.items():
+        try:
+            msgspec.json.decode(value, type=str | None)
+        except _UNREADABLE as wrong:
+            return Invalid(name, f"is not a text ({wrong})", "send every value as a text")
+    return Invalid("", f"the body is not a JSON object of texts ({error})", "send every value as a text")
+
+
 def _lenient(body: bytes) -> WireTransaction:
     if not body.strip():
         raise Invalid("", "unexpected end of JSON input", "send a JSON object", status=500)
     try:
         members = _OBJECT.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except _UNREADABLE as error:
         raise Invalid("", f"the body is not a JSON object ({error})", "send a JSON object", status=500) from error
     chosen: dict[str, msgspec.Raw] = {}
     for key, value in members.items():
@@ -114,8 +154,9 @@ def _lenient(body: bytes) -> WireTransaction:
     for name, value in chosen.items():
         try:
             setattr(wire, name, msgspec.json.decode(value, type=_TYPES[name]))
-        except msgspec.DecodeError as error:
-            raise Invalid(name, f"has the wrong type ({error})", status=500) from error
+        except _UNREADABLE as error:
+            wanted = f"send {_WANTED.get(name, 'a text')}"
+            raise Invalid(name, f"has the wrong type ({error})", wanted, status=500) from error
     return wire
 
 
