@@ -1,0 +1,77 @@
+"""Every row by its name, and which of them are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+
+from reefknot.bench import rows, scenarios
+from reefknot.bench.rows import Plan, Row, Storage
+from reefknot.bench.scenarios import Fact
+
+Work = Callable[[], tuple[list[Row], list[Fact]]]
+
+_CONNECTIONS = (1, 16, 64)
+_WORKLOADS = (
+    *(("saga", connections) for connections in _CONNECTIONS),
+    ("empty", 64),
+    ("wait", 1),
+    ("wait", 64),
+    ("msg", 64),
+    ("tcc", 64),
+)
+_OPEN = 10_000
+_DUE = 10_000
+_FINISHED = 1_000_000
+
+
+def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> list[tuple[str, Work]]:
+    """The rows that are wanted, after the yardsticks that they are compared with.
+
+    Args:
+        plan: how to measure.
+        stores: the stores to measure.
+        patterns: whole parts of a name, for example ``saga/64``, ``sqlite`` or ``sqlite/*/1``; all rows if empty.
+    """
+    echoes = {n: f"echo/{n}" for n in _CONNECTIONS}
+    named = [row for storage in stores for row in _of_store(plan, storage)]
+    wanted = [(name, work) for name, work in named if _matches(name, patterns)]
+    names = [name for name, _ in wanted]
+    yardsticks = [
+        (echo, _one(rows.echo, plan, n))
+        for n, echo in echoes.items()
+        if _matches(echo, patterns) or any(name.endswith(f"/{n}") for name in names)
+    ]
+    for storage in stores:
+        ceiling = f"{storage.label}/ceiling"
+        if _matches(ceiling, patterns) or any(name.startswith(f"{storage.label}/saga/") for name in names):
+            yardsticks.append((ceiling, _one(rows.ceiling, plan, storage)))
+    return yardsticks + wanted
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern is the name or some of its parts in a row."""
+    shapes = [shape for one in patterns for shape in (one, f"{one}/*", f"*/{one}", f"*/{one}/*")]
+    return not patterns or any(fnmatchcase(name, shape) for shape in shapes)
+
+
+def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
+    found = [
+        (f"{storage.label}/{workload}/{n}", _one(rows.row, plan, storage, workload, n)) for workload, n in _WORKLOADS
+    ]
+    found.append((f"{storage.label}/memory", lambda: ([], scenarios.memory(plan, storage, _OPEN))))
+    if storage.label != "memory":
+        found += [
+            (f"{storage.label}/recovery", lambda: ([], _recoveries(plan, storage))),
+            (f"{storage.label}/1m", lambda: scenarios.full_store(plan, storage, _FINISHED)),
+        ]
+    return found
+
+
+def _recoveries(plan: Plan, storage: Storage) -> list[Fact]:
+    return [fact for hanging in (0, scenarios.HANGING) for fact in scenarios.recovery(plan, storage, _DUE, hanging)]
+
+
+def _one(measure: Callable[..., Row], *arguments: object) -> Work:
+    """Work that makes one row."""
+    return lambda: ([measure(*arguments)], [])
