@@ -75,6 +75,10 @@ class Node:
 
     Several nodes may share a store. ``start`` begins the background work; ``stop`` drains it and
     releases every lease, so that other nodes need not wait for them to expire.
+
+    Args:
+        settings: the coordinator's numbers, if they are not those of the Config.
+        branch_callers: calls branches, if it is not every installed caller.
     """
 
     def __init__(
@@ -86,8 +90,10 @@ class Node:
         failpoints: Failpoints,
         rng: random.Random,
         owner: str,
+        settings: Settings | None = None,
+        branch_callers: callers.Callers | None = None,
     ) -> None:
-        settings, limits = settings_of(config), Limits(steps=config.max_steps)
+        settings, limits = settings or settings_of(config), Limits(steps=config.max_steps)
         new_gid = gid_maker(clock, rng.getrandbits)
         self._store, self._clock, self._settings = store, clock, settings
         self._fail = failpoints
@@ -98,7 +104,7 @@ class Node:
         self.owner = owner
         self.metrics = Metrics(__version__, self._modes, store.now_ms)
         self.tasks = Tasks(self.metrics)
-        self.callers = callers.discover(_caller_settings(config, new_gid))
+        self.callers = branch_callers or callers.discover(_caller_settings(config, new_gid))
         self._alert_client = BranchClient(_caller_settings(config, new_gid))
         self._alerts = Alerts(
             config.alert_web_hook.reveal(),
