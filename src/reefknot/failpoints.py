@@ -98,17 +98,14 @@ class Failpoints:
             if verb not in ("kill", "stop", "raise", "drop", "sleep") or (nth and not nth.isdecimal()):
                 raise ConfigError(f"failpoint {name}: unknown action {text!r}")
             self._actions[name] = (action, int(nth or 0))
+        #: Whether any failpoint is armed; a plain attribute, because every step asks.
+        self.armed = bool(self._actions)
 
     @classmethod
     def parse(cls, text: str) -> Failpoints:
         """Read the form of ``REEFKNOT_FAILPOINTS``: ``name=action,name=action@2``."""
         pairs = (part.partition("=") for part in text.split(",") if part.strip())
         return cls({name.strip(): action.strip() for name, _, action in pairs})
-
-    @property
-    def armed(self) -> bool:
-        """Whether any failpoint is armed."""
-        return bool(self._actions)
 
     def act(self, name: str) -> float:
         """Count a hit and do what is armed here, in synchronous code.

@@ -102,6 +102,17 @@ class OpProgress(msgspec.Struct, frozen=True, array_like=True):
     changed_ms: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True, array_like=True):
+    """What is stored about the operations that were touched, by position.
+
+    ``unsettled_until_ms`` outlives the driver that learned of it: until then a call of a driver that
+    vanished may still be running, whoever drives meanwhile.
+    """
+
+    ops: dict[int, OpProgress] = {}
+    unsettled_until_ms: int = 0
+
+
 class Transaction(msgspec.Struct, frozen=True):
     """A global transaction as the engine sees it."""
 

@@ -14,6 +14,9 @@ from reefknot.callers.base import BranchCall, Caller, CallerSettings
 from reefknot.model import Outcome, Unknown
 from reefknot.wire.outcome import reason_text
 
+#: URLs whose caller is remembered.
+_SERVED_MOST = 4_096
+
 
 class Callers:
     """All callers of a server.
@@ -24,6 +27,8 @@ class Callers:
 
     def __init__(self, callers: Sequence[Caller]) -> None:
         self._callers = tuple(callers)
+        #: Which caller serves a URL that was called before; asked twice per transaction at least.
+        self._served: dict[tuple[str, str], Caller] = {}
 
     def for_call(self, protocol: str, url: str) -> Caller | None:
         """The caller that serves a non-empty URL in a transaction of this protocol, if there is one."""
@@ -43,9 +48,14 @@ class Callers:
 
     async def call(self, call: BranchCall) -> Outcome:
         """Call the branch once with the caller that serves its URL; see ``Caller.call``."""
-        caller = self.for_call(call.protocol, call.url)
+        caller = self._served.get((call.protocol, call.url))
         if caller is None:
-            return Unknown(reason_text(self.check(call.protocol, call.url) or "there is no URL"), unreachable=True)
+            caller = self.for_call(call.protocol, call.url)
+            if caller is None:
+                return Unknown(reason_text(self.check(call.protocol, call.url) or "there is no URL"), unreachable=True)
+            if len(self._served) >= _SERVED_MOST:
+                self._served.clear()
+            self._served[call.protocol, call.url] = caller
         return await caller.call(call)
 
     async def close(self) -> None:

@@ -109,7 +109,8 @@ class Driving:
         seen, progress = snapshot(mode, record)
         if claimed.abandoned_ms:
             seconds = seen.tx.body.options.request_timeout_seconds or self._settings.request_timeout_seconds
-            seen = Snapshot(seen.tx, seen.ops, claimed.abandoned_ms + seconds * 1000)
+            until_ms = max(claimed.abandoned_ms + seconds * 1000, seen.unsettled_until_ms)
+            seen = Snapshot(seen.tx, seen.ops, until_ms)
         drive = Drive(mode, seen, progress, record.epoch, record.version, deadline)
         drive.task = asyncio.current_task()
         await self._run(drive)

@@ -13,6 +13,9 @@ from reefknot.errors import Invalid
 from reefknot.model import Body, Status, TransactionRequest
 from reefknot.store.base import NEVER_MS, Created, NewTransaction, Record, Store
 
+#: URLs remembered as callable; a client that never repeats one makes the set start anew.
+KNOWN_URLS_MOST = 4_096
+
 
 class Intake:
     """Checks a request at the door, resolves what depends on settings and topics, and stores it."""
@@ -24,6 +27,8 @@ class Intake:
         self._settings = settings
         self._limits = limits
         self._lease_ms = round(settings.lease_seconds * 1000)
+        #: URLs that were found callable; most transactions use the same few (0.1 µs instead of 2).
+        self._callable: set[tuple[str, str]] = set()
 
     async def create(
         self, request: TransactionRequest, mode: Mode, status: Status, owner: str = ""
@@ -76,10 +81,17 @@ class Intake:
 
         A topic's URLs were checked when they were subscribed.
         """
-        check, protocol = self._callers.check, request.protocol
-        if request.query_prepared and (problem := check(protocol, request.query_prepared)):
-            raise Invalid("query_prepared", problem)
+        known, protocol = self._callable, request.protocol
+        if request.query_prepared and (protocol, request.query_prepared) not in known:
+            self._check_target("query_prepared", protocol, request.query_prepared)
         for number, step in enumerate(request.steps):
             for key, url in step.items():
-                if url and not url.startswith(TOPIC_SCHEME) and (problem := check(protocol, url)):
-                    raise Invalid(f"steps[{number}].{key}", problem)
+                if (protocol, url) not in known and url and not url.startswith(TOPIC_SCHEME):
+                    self._check_target(f"steps[{number}].{key}", protocol, url)
+
+    def _check_target(self, field: str, protocol: str, url: str) -> None:
+        if problem := self._callers.check(protocol, url):
+            raise Invalid(field, problem)
+        if len(self._callable) >= KNOWN_URLS_MOST:
+            self._callable.clear()
+        self._callable.add((protocol, url))

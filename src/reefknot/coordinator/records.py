@@ -3,30 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import msgspec
 
 from reefknot.engine.mode import Mode
 from reefknot.engine.schedule import interval_seconds
-from reefknot.model import Body, BranchOp, Details, OpProgress, Options, Snapshot, Transaction, TransactionRequest
+from reefknot.model import (
+    Body,
+    BranchOp,
+    Details,
+    OpProgress,
+    Options,
+    Progress,
+    Snapshot,
+    Transaction,
+    TransactionRequest,
+)
 from reefknot.store.base import BranchRow, Record
 
 _ENCODER = msgspec.msgpack.Encoder()
 _BODY = msgspec.msgpack.Decoder(Body)
-_PROGRESS = msgspec.msgpack.Decoder(dict[int, OpProgress])
+_PROGRESS = msgspec.msgpack.Decoder(Progress)
 
 encode_body = _ENCODER.encode
 
 
-def encode_progress(progress: Mapping[int, OpProgress]) -> bytes:
-    """The stored form of the operations that were touched, by position."""
-    return _ENCODER.encode(progress) if progress else b""
+def encode_progress(ops: dict[int, OpProgress], unsettled_until_ms: int = 0) -> bytes:
+    """The stored form of what is known; nothing takes no room."""
+    return _ENCODER.encode(Progress(ops, unsettled_until_ms)) if ops or unsettled_until_ms else b""
 
 
-def decode_progress(stored: bytes) -> dict[int, OpProgress]:
-    """The operations that were touched, by position."""
-    return _PROGRESS.decode(stored) if stored else {}
+def decode_progress(stored: bytes) -> Progress:
+    """What is known about the operations that were touched."""
+    return _PROGRESS.decode(stored) if stored else Progress({})
 
 
 def content_hash(request: TransactionRequest) -> bytes:
@@ -101,9 +110,10 @@ def snapshot(mode: Mode, record: Record, unsettled_until_ms: int = 0) -> tuple[S
         BranchOp(row.branch_id, row.op, row.url, row.payload, row.status, created_ms=row.created_ms)
         for row in record.branches
     ]
-    for index, done in progress.items():
+    for index, done in progress.ops.items():
         ops[index] = with_progress(ops[index], done)
-    return Snapshot(transaction(record, body), tuple(ops), unsettled_until_ms), progress
+    until_ms = max(unsettled_until_ms, progress.unsettled_until_ms)
+    return Snapshot(transaction(record, body), tuple(ops), until_ms), progress.ops
 
 
 def with_progress(op: BranchOp, done: OpProgress) -> BranchOp:

@@ -280,7 +280,7 @@ class Runner:
             drive.epoch,
             drive.stored_status,
             tx.status,
-            encode_progress(drive.progress),
+            encode_progress(drive.progress, self._unsettled_until(drive)),
             drive.attempts if attempts < 0 else attempts,
             tx.reason,
             parked,
@@ -302,6 +302,10 @@ class Runner:
         drive.stored_status = tx.status
         drive.version += 1
         drive.dirty = False
+
+    def _unsettled_until(self, drive: Drive) -> int:
+        until_ms = drive.s.unsettled_until_ms
+        return until_ms if until_ms and until_ms > self._store.now_ms() else 0
 
     async def _after_unknown_write(self, drive: Drive, write: Write) -> bool:
         """Find out what became of a write whose outcome is unknown; repeat it if it did not happen."""

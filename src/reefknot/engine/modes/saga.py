@@ -36,7 +36,8 @@ class Saga(Mode):
 
     def check(self, request: TransactionRequest) -> None:
         """The order of the steps must be a graph without a cycle."""
-        check_acyclic(predecessors(request.custom_data, len(request.steps)))
+        if request.custom_data:
+            check_acyclic(predecessors(request.custom_data, len(request.steps)))
 
     def timeout_seconds(self, options: Options, default_seconds: int) -> int:
         """A saga has a time limit only if its client set one."""
@@ -54,11 +55,12 @@ class Saga(Mode):
 
     def branches(self, body: Body) -> tuple[BranchOp, ...]:
         """A compensation and an action for each step, both with the step's payload."""
-        return tuple(
-            BranchOp(f"{number:02d}", op, step.get(op, ""), payload)
-            for number, (step, payload) in enumerate(zip(body.steps, body.payloads, strict=False), start=1)
-            for op in (Op.COMPENSATE, Op.ACTION)
-        )
+        ops = []
+        for number, (step, payload) in enumerate(zip(body.steps, body.payloads, strict=False), start=1):
+            branch_id = f"{number:02d}"
+            ops.append(BranchOp(branch_id, Op.COMPENSATE, step.get(Op.COMPENSATE, ""), payload))
+            ops.append(BranchOp(branch_id, Op.ACTION, step.get(Op.ACTION, ""), payload))
+        return tuple(ops)
 
     def decide(self, s: Snapshot, now_ms: int) -> list[Command]:
         """Go forward, or back."""
@@ -95,13 +97,17 @@ class Saga(Mode):
 def forward(s: Snapshot) -> list[Command]:
     """Start every ready action; move on when all succeeded or one failed."""
     actions = s.ops[1::2]
-    for op in actions:
+    waiting = []
+    for i, op in enumerate(actions):
         if op.status is Status.FAILED:
             return [Move(Status.ABORTING, op.error or "fail message lost")]
-    before = predecessors(s.tx.body.custom_data, len(actions))
-    waiting = [i for i, op in enumerate(actions) if op.status is Status.PREPARED]
+        if op.status is Status.PREPARED:
+            waiting.append(i)
     if not waiting:
         return [Move(Status.SUCCEED)]
+    if not s.tx.body.custom_data:  # in order: only the first one can be ready
+        return [Call(actions[waiting[0]], 2 * waiting[0] + 1)]
+    before = predecessors(s.tx.body.custom_data, len(actions))
     return [Call(actions[i], 2 * i + 1) for i in waiting if ready(actions, before[i])]
 
 
