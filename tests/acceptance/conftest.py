@@ -1,0 +1,105 @@
+"""Fixtures of the acceptance suite: a whole server on one store, a business, and a client between them.
+
+Every row of ``rows.txt`` is a test. The marker ``conformance`` names the row, or several:
+
+    @pytest.mark.conformance("TestSagaNormal")
+    @pytest.mark.conformance("TestSagaAbnormal", differs="what is otherwise here, and why")
+    @pytest.mark.conformance("TestXaDuplicate", part="what of the row is shown; the rest needs a client")
+
+``deviation`` marks a test of a deliberate difference from DTM; its name stands in docs/compatibility.md.
+``python tests/acceptance/conformance.py --write`` makes docs/conformance.md of the rows and markers.
+
+Everything runs on the memory store and on SQLite. One store of choice, by name or URL, with one command:
+
+    ACCEPTANCE_STORE=sqlite pytest tests/acceptance
+    ACCEPTANCE_STORE='sqlite:///{directory}/own.db?writer=process' pytest tests/acceptance
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from acceptance.application import Application
+
+from reefknot.clock import SystemClock
+from reefknot.failpoints import disarmed
+from reefknot.store import open_store
+from reefknot.testing.participant import Participant
+from reefknot.testing.server import LocalServer
+
+STORES = {"memory": "memory://", "sqlite": "sqlite:///{directory}/reefknot.db"}
+CHOSEN = os.environ.get("ACCEPTANCE_STORE", "")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "conformance(*rows, differs, part): shows these rows of acceptance/rows.txt")
+    config.addinivalue_line("markers", "deviation(row): shows this row of the differences from DTM")
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="session", params=[CHOSEN] if CHOSEN else list(STORES))
+def store_template(request):
+    """The store of this run, as a URL with a place for a directory."""
+    return STORES.get(request.param, request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_server(store_template, tmp_path_factory) -> Iterator[LocalServer]:
+    directory = tmp_path_factory.mktemp("store")
+    with LocalServer(store_template.format(directory=directory)) as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server) -> Iterator[LocalServer]:
+    """A server with default settings on an empty store; recovery only by ``cron``.
+
+    After each test nothing may be left running and no background work of the server have failed.
+    """
+    yield shared_server
+    shared_server.settle()
+    assert "reefknot_task_failures_total 1" not in shared_server.send("GET", "/api/metrics").body.decode()
+    shared_server.run(shared_server.store.reset())
+    shared_server.run(shared_server.node.topics.refresh())
+
+
+@pytest.fixture
+def serve(store_template, tmp_path):
+    """Starts a server with settings of its own on a store of its own; stopped after the test."""
+    running: list[LocalServer] = []
+
+    def start(**settings) -> LocalServer:
+        directory = tmp_path / str(len(running))
+        directory.mkdir()
+        server = LocalServer(store_template.format(directory=directory), **settings)
+        running.append(server)
+        return server.__enter__()
+
+    yield start
+    for server in running:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def bank() -> Iterator[Participant]:
+    """The business: every path succeeds unless a test scripts it."""
+    with Participant() as participant:
+        yield participant
+
+
+@pytest.fixture
+def app(server, bank) -> Application:
+    """A client of the shared server whose branches are at the bank."""
+    return Application(server, bank)
+
+
+@pytest.fixture
+async def store(store_template, tmp_path):
+    """A store of its own without a server, and the clock that it reads."""
+    opened = await open_store(store_template.format(directory=tmp_path), clock=SystemClock(), failpoints=disarmed())
+    yield opened
+    await opened.close()
