@@ -17,7 +17,6 @@ import uvloop
 
 from reefknot.bench.processes import Usage, usage
 from reefknot.clock import SystemClock
-from reefknot.coordinator.records import encode_body, encode_progress
 from reefknot.failpoints import Failpoints
 from reefknot.ids import gid_maker
 from reefknot.model import Body, OpProgress, Status
@@ -51,11 +50,11 @@ def _body() -> bytes:
     url = "http://127.0.0.1:12345"
     step = {"action": f"{url}/TransOut", "compensate": f"{url}/TransOutRevert"}
     payload = b'{"amount":30,"transInResult":"","transOutResult":""}'
-    return encode_body(Body(steps=(step, step), payloads=(payload, payload)))
+    return msgspec.msgpack.encode(Body(steps=(step, step), payloads=(payload, payload)))
 
 
 def _progress(now_ms: int, *positions: int) -> bytes:
-    return encode_progress({position: OpProgress(Status.SUCCEED, 1, "", now_ms) for position in positions})
+    return msgspec.msgpack.encode({position: OpProgress(Status.SUCCEED, 1, "", now_ms) for position in positions})
 
 
 class _Drivers:

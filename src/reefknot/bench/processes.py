@@ -259,7 +259,7 @@ def profiled(pid: int, seconds: float, output: Path | None) -> Iterator[None]:
     if output is None:
         yield
         return
-    what = ["--format", "raw", "--rate", "500", "--subprocesses", "--threads", "--nonblocking"]
+    what = ["--format", "raw", "--rate", "250", "--subprocesses", "--threads", "--native"]
     command = ["py-spy", "record", *what, "--pid", str(pid), "--duration", f"{seconds:.0f}", "--output", str(output)]
     try:
         sampler = subprocess.Popen(  # noqa: S603 - the operator asked for it

@@ -1,0 +1,153 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from reefknot.bench import report, workloads
+from reefknot.bench.load import Load
+from reefknot.bench.processes import BenchError, Child, Server, machine_busy_us, usage
+from reefknot.bench.rows import Plan, Row, Storage, running_service, send
+from reefknot.bench.scenarios import Fact
+from reefknot.bench.selection import choose
+
+SECONDS = 120
+
+
+def bench(*words, directory=None):
+    command = [sys.executable, "-m", "reefknot", "bench", *words]
+    if directory is not None:
+        command += ["--directory", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+
+
+def processes_with(text):
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if text in line:
+                found.append(line)
+    return found
+
+
+def names(*patterns, stores=("memory", "sqlite")):
+    plan = Plan(1.0, 0.5, Path("/tmp"))
+    return [name for name, _ in choose(plan, [Storage(store) for store in stores], patterns)]
+
+
+def test_one_row_yields_plausible_figures_and_leaves_nothing(tmp_path):
+    page = tmp_path / "results.md"
+    kept = tmp_path / "stores"
+    kept.mkdir()
+    words = ["--quick", "--rows", "saga/16", "--store", "sqlite", "--json", "--write", str(page)]
+    done = bench(*words, directory=kept)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    rows = {row["name"]: row for row in told["rows"]}
+    assert list(rows) == ["echo/16", "sqlite/ceiling", "sqlite/saga/16"]
+    saga, echo = rows["sqlite/saga/16"], rows["echo/16"]
+    assert 20 < saga["rate"] < echo["rate"]
+    assert saga["transactions"] >= saga["rate"] * 0.9  # about a second of load
+    assert 0 < saga["p50_ms"] <= saga["p99_ms"] < 5_000
+    assert 30 < saga["server_us"] < 20_000
+    assert 1 < saga["store_us"] < 20_000
+    assert 0.3 < saga["written_kib"] < 100
+    assert saga["service_us"] > 1
+    assert saga["load_us"] > 1
+    assert saga["echo_ratio"] == pytest.approx(saga["rate"] / echo["rate"])
+    assert 0 < saga["ceiling_ratio"] < 1
+    assert saga["echo_cpu_ratio"] > 1
+    assert told["machine"]["SQLite"].startswith("3.")
+    assert "| sqlite/saga/16 |" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text()) == told
+    assert list(kept.iterdir()) == []
+    assert processes_with(str(kept)) == []
+
+
+def test_every_transaction_that_was_sent_is_finished(tmp_path):
+    with running_service() as (service, ports), Server("memory://", tmp_path / "log") as server:
+        base = f"http://127.0.0.1:{ports.answering}"
+        for workload, calls in (("saga", 2), ("wait", 2), ("msg", 2), ("tcc", 2), ("empty", 0)):
+            service.tell("count")
+            before = service.hear(int)
+            sent = send(Load(server.port, workloads.named(workload, base), 4, 20.0, 50))
+            assert sent.transactions == 50
+            server.wait_until_finished(20.0)
+            service.tell("count")
+            assert service.hear(int) - before == 50 * calls, workload
+
+
+def test_a_refused_request_ends_the_measurement(tmp_path):
+    with Server("memory://", tmp_path / "log") as server:
+        wrong = (workloads.Template("/api/dtmsvr/submit", '{"gid":"' + workloads.GID + '","trans_type":"none"}'),)
+        with pytest.raises(BenchError, match=r"5 requests were refused, the first with 500 .*no transaction mode"):
+            send(Load(server.port, wrong, 1, 20.0, 5))
+
+
+def test_open_transactions_are_counted(tmp_path):
+    with running_service() as (_, ports), Server("memory://", tmp_path / "log") as server:
+        requests = workloads.saga(f"http://127.0.0.1:{ports.answering}", action="/ongoing")
+        send(Load(server.port, requests, 2, 20.0, 7))
+        assert server.unfinished() == 7
+        with pytest.raises(BenchError, match="7 transactions are unfinished after 0 s"):
+            server.wait_until_finished(0.1)
+
+
+def test_a_server_that_cannot_start_says_why(tmp_path):
+    with pytest.raises(BenchError, match="no store 'nothing'"), Server("nothing://", tmp_path / "log"):
+        pass
+
+
+def test_an_ended_child_is_told():
+    with Child("alone") as child:
+        child.tell({"url": "nothing://"})
+        with pytest.raises(BenchError, match="ended with code 1"):
+            child.hear(int)
+
+
+def test_usage_is_that_of_the_process_and_its_children(tmp_path):
+    work = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+    file = str(tmp_path / "file")
+    written = f"import os; f = open({file!r}, 'wb', 0); f.write(os.urandom(1 << 20)); os.fsync(f.fileno())\n"
+    before, busy = usage(os.getpid()), machine_busy_us()
+    subprocess.run([sys.executable, "-c", work + written], check=True)
+    used = usage(os.getpid()).since(before)
+    assert 250_000 < used.other_us < 5_000_000
+    assert used.main_us < 250_000
+    assert machine_busy_us() - busy > 250_000
+    child = subprocess.Popen([sys.executable, "-c", written + "import time; time.sleep(60)"])
+    try:
+        until = time.monotonic() + 20
+        while usage(child.pid).written_bytes < 1 << 20:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        assert 1 << 20 < usage(child.pid).rss_bytes < 1 << 28
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_rows_are_chosen_by_parts_of_their_names():
+    assert names("saga/1") == ["echo/1", "memory/ceiling", "sqlite/ceiling", "memory/saga/1", "sqlite/saga/1"]
+    assert names("recovery") == ["sqlite/recovery"]
+    assert names("wait/1", stores=["sqlite?writer=process"]) == ["echo/1", "sqlite?writer=process/wait/1"]
+    assert names("sqlite/*/1", "echo/64") == ["echo/1", "echo/64", "sqlite/ceiling", "sqlite/saga/1", "sqlite/wait/1"]
+    assert len(names()) == len(set(names())) > 20
+    unknown = bench("--rows", "sage/64")
+    assert unknown.returncode == 2
+    assert "no row has such a name" in unknown.stderr
+
+
+def test_targets_are_judged():
+    rows = [Row(name="sqlite/saga/64", transactions=1, rate=5_999.0, server_us=100.0, store_us=80.0)]
+    facts = [Fact("sqlite/recovery/healthy", 10.5, "s", "")]
+    made = report.Report(made="", machine={}, rows=rows, facts=facts)
+    lines = report.target_lines(made)
+    assert [line.split("|")[-2].strip() for line in lines] == ["met", "**not met**", "**not met**"]
