@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from reefknot.engine.mode import Mode
+from reefknot.engine.mode import TOPIC_SCHEME, Mode
 from reefknot.errors import Invalid, TooLarge
 from reefknot.model import BRANCH_QUERY, BranchOp, BranchRequest, Options, TransactionRequest
 
@@ -82,7 +82,9 @@ def check_request(request: TransactionRequest, mode: Mode, limits: Limits) -> No
     check_url("query_prepared", request.query_prepared, limits)
     for number, step in enumerate(request.steps):
         for key, url in step.items():
-            if not _PLAIN_URL.fullmatch(url):
+            if url.startswith(TOPIC_SCHEME):
+                _check_topic(f"steps[{number}].{key}", url.removeprefix(TOPIC_SCHEME), mode.topics(request), limits)
+            elif not _PLAIN_URL.fullmatch(url):
                 check_url(f"steps[{number}].{key}", url, limits)
     mode.check(request)
 
@@ -132,6 +134,13 @@ def check_name(field: str, name: str, limits: Limits) -> None:
         Invalid: naming the field.
     """
     _check_text(field, name, limits.name_bytes)
+
+
+def _check_topic(field: str, topic: str, known: tuple[str, ...], limits: Limits) -> None:
+    """Refuse a topic's name that no topic can have, or a topic where the mode knows none."""
+    if topic not in known:
+        raise Invalid(field, "names a topic", "only the action of a msg can be a topic")
+    check_name(field, topic, limits)
 
 
 def _check_text(field: str, value: str, most_bytes: int) -> None:
