@@ -15,6 +15,7 @@ import random
 import secrets
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -84,13 +85,14 @@ async def _serve(config: Config) -> None:
             for signum in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(signum, stop.set)
             await node.start()
+            drain_seconds = 0.0
             try:
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(*GC_THRESHOLD)
-                await serve_node(node, listener, config, stop)
+                drain_seconds = await serve_node(node, listener, config, stop)
             finally:
-                await node.stop()
+                await node.stop(drain_seconds)
         finally:
             await store.close()
     _log.info("stopped")
@@ -165,8 +167,12 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def serve_node(node: Node, listener: socket.socket, config: Config, stop: asyncio.Event) -> None:
-    """Answer requests until ``stop`` is set, then finish the ones that are running."""
+async def serve_node(node: Node, listener: socket.socket, config: Config, stop: asyncio.Event) -> float:
+    """Answer requests until ``stop`` is set, then finish the ones that are running.
+
+    Returns:
+        Seconds of ``ShutdownTimeout`` that are left for the drives.
+    """
     server = _Uvicorn(
         uvicorn.Config(
             node.api,
@@ -190,4 +196,6 @@ async def serve_node(node: Node, listener: socket.socket, config: Config, stop: 
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     server.should_exit = True
+    began = time.monotonic()
     await serving
+    return max(config.shutdown_timeout - (time.monotonic() - began), 0.0)

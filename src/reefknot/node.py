@@ -203,13 +203,18 @@ class Node:
             work.append(spawn(self.poller.run(), "poller"))
         self._background = work
 
-    async def stop(self) -> None:
-        """Finish what is being driven, as far as the drain time allows; release every lease."""
+    async def stop(self, drain_seconds: float | None = None) -> None:
+        """Finish what is being driven, as far as the drain time allows; release every lease.
+
+        Args:
+            drain_seconds: how long drives may take to finish; the setting if it is not given.
+        """
+        drain = self._settings.drain_seconds if drain_seconds is None else drain_seconds
         for task in self._background:
             if task.get_name() != "renew":
                 task.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_seconds):
+            async with asyncio.timeout(drain):
                 while len(self.leases):  # noqa: ASYNC110 - an event would cost every drive something, for one stop
                     await asyncio.sleep(0.01)
         await self.tasks.cancel_all()

@@ -42,6 +42,8 @@ from reefknot.store.base import Created, Decision, Filter, KeyValuePage, Record,
 
 #: How often a compare-and-set is repeated when the state changed between reading and deciding.
 DECIDE_TRIES = 5
+#: How often a waiting request looks whether another node has finished the transaction.
+WAIT_LOOK_SECONDS = 1.0
 #: A rollback reason that a client gives is kept up to this length.
 REASON_CHARACTERS = 1_024
 FORCED_REASON = "stopped by force; no branch was called for it"
@@ -225,7 +227,7 @@ class Coordinator:
                 if await self._driving.decide(decision, mode) is None:
                     continue
                 if body.options.wait and not move.to.final:
-                    end = await self._ended(future, body.options.request_timeout_seconds)
+                    end = await self._ended(request.gid, future, body.options.request_timeout_seconds)
                     if end is None or end.status is not Status.FAILED:
                         raise Unfinished(end.trouble if end else f"gid {request.gid!r} is still being rolled back")
                 return
@@ -332,7 +334,7 @@ class Coordinator:
     # --- shared ---------------------------------------------------------------------------------
 
     async def _wait(self, request: TransactionRequest, future: asyncio.Future[End]) -> None:
-        end = await self._ended(future, request.options.request_timeout_seconds)
+        end = await self._ended(request.gid, future, request.options.request_timeout_seconds)
         if end is None:
             raise Unfinished(f"gid {request.gid!r} is still running")
         if end.status in (Status.ABORTING, Status.FAILED):
@@ -340,12 +342,22 @@ class Coordinator:
         if end.status is not Status.SUCCEED:
             raise Unfinished(f"gid {request.gid!r} is {end.status}: {end.trouble}")
 
-    async def _ended(self, future: asyncio.Future[End], request_timeout_seconds: int) -> End | None:
-        """The end of the drive, or None after as long as the client itself waits for an answer."""
-        try:
-            return await asyncio.wait_for(future, request_timeout_seconds or self._settings.wait_seconds)
-        except TimeoutError:
-            return None
+    async def _ended(self, gid: str, future: asyncio.Future[End], request_timeout_seconds: int) -> End | None:
+        """The end of the drive, or None after as long as the client itself waits for an answer.
+
+        Another node may be the driver, so the store is asked now and then.
+        """
+        left = float(request_timeout_seconds or self._settings.wait_seconds)
+        while left > 0:
+            pause = min(left, WAIT_LOOK_SECONDS)
+            await asyncio.wait((future,), timeout=pause)
+            if future.done():
+                return future.result()
+            left -= pause
+            found = await self._store.get(gid)
+            if found is not None and found.status.final:
+                return End(found.status, found.reason)
+        return None
 
     def _mode(self, name: str) -> Mode:
         mode = self._modes.get(name)
@@ -365,7 +377,8 @@ class Coordinator:
         return found
 
     def _details(self, record: Record) -> Details:
-        return details(self._modes[record.mode], record, self._settings.retry_max_seconds)
+        # A mode of a newer version is shown without its operations.
+        return details(self._modes.get(record.mode) or Mode(), record, self._settings.retry_max_seconds)
 
 
 def _bad_position(error: ValueError) -> Invalid:

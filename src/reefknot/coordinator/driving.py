@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -17,7 +18,9 @@ from reefknot.coordinator.waiting import Waiting
 from reefknot.engine.mode import Mode
 from reefknot.failpoints import Failpoints
 from reefknot.model import Snapshot, Transaction
-from reefknot.store.base import Claimed, Decision, Record, Store
+from reefknot.store.base import Claimed, Decision, Record, Store, Write
+
+_log = logging.getLogger(__name__)
 
 
 class Driving:
@@ -105,8 +108,13 @@ class Driving:
     async def recover(self, claimed: Claimed, deadline: float) -> None:
         """Drive a transaction that the poller claimed."""
         record = claimed.record
-        mode = self._modes[record.mode]
-        seen, progress = snapshot(mode, record)
+        try:
+            mode = self._modes[record.mode]
+            seen, progress = snapshot(mode, record)
+        except Exception:  # noqa: BLE001 - whatever is stored, it must not be tried again without end
+            _log.exception("transaction cannot be read", extra={"gid": record.gid})
+            await self._back_off_unread(record)
+            return
         if claimed.abandoned_ms:
             seconds = seen.tx.body.options.request_timeout_seconds or self._settings.request_timeout_seconds
             until_ms = max(claimed.abandoned_ms + seconds * 1000, seen.unsettled_until_ms)
@@ -114,6 +122,21 @@ class Driving:
         drive = Drive(mode, seen, progress, record.epoch, record.version, deadline)
         drive.task = asyncio.current_task()
         await self._run(drive)
+
+    async def _back_off_unread(self, record: Record) -> None:
+        """Leave a transaction alone that this version cannot read: another one may."""
+        seconds = self._settings.retry_max_seconds
+        write = Write(
+            gid=record.gid,
+            owner=self.owner,
+            epoch=record.epoch,
+            expect=record.status,
+            status=record.status,
+            progress=record.progress,
+            attempts=record.attempts + 1,
+            due_in_ms=seconds * 1000,
+        )
+        await self._store.write(write)
 
     def _start(self, drive: Drive) -> None:
         self._live += 1

@@ -239,6 +239,8 @@ class Runner:
         due_in_ms = jittered_ms(interval, self._random())
         if retry is not None and retry.not_before_ms:
             due_in_ms = max(retry.not_before_ms - now_ms, 0)
+        if retry is None and not commands:  # only a client can go on with it
+            due_in_ms = NEVER_MS
         deadline_ms = drive.mode.deadline_ms(tx)
         if deadline_ms > now_ms:
             due_in_ms = min(due_in_ms, deadline_ms - now_ms)

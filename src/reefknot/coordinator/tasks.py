@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from reefknot.clock import Clock
+from reefknot.errors import StoreUnavailable
 from reefknot.observe import Observer
 
 _log = logging.getLogger(__name__)
@@ -51,5 +52,7 @@ async def repeat(clock: Clock, seconds: float, work: Callable[[], Coroutine[Any,
         await clock.sleep(seconds)
         try:
             await work()
+        except StoreUnavailable as error:
+            _log.warning("store unavailable", extra={"work": what, "error": str(error)})
         except Exception:  # noqa: BLE001 - the next round comes whatever this one does
             _log.exception("periodic work failed", extra={"work": what})

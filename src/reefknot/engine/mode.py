@@ -100,7 +100,7 @@ class Mode:
         raise self.cannot_abort(tx)
 
     def decide(self, s: Snapshot, now_ms: int) -> list[Command]:
-        """What to do next; nothing to do is an empty list."""
+        """What to do next; an empty list means that only the client can go on."""
         raise NotImplementedError
 
     def answered(self, s: Snapshot, call: Call, outcome: Outcome) -> list[Command]:
