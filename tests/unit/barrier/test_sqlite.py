@@ -83,9 +83,13 @@ def test_an_action_repeated_after_its_undo_does_nothing(database):
 
 
 def test_failed_work_takes_the_row_with_it(database):
-    with pytest.raises(sqlite3.OperationalError, match="no such table: account_of_nobody"), connected(database) as conn:
-        if barrier("action").passes(conn):
+    def work() -> None:
+        with connected(database) as conn:
+            assert barrier("action").passes(conn)
             conn.execute("UPDATE account_of_nobody SET balance = 0")
+
+    with pytest.raises(sqlite3.OperationalError, match="account_of_nobody"):
+        work()
     assert stored(database) == []
     assert call(database, "action", 30) is Reason.RUN
     assert balance(database) == 130
