@@ -14,7 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-TERM_SECONDS = 5.0
 LOG_TAIL_BYTES = 2_000
 #: Below the ports that systems give to outgoing connections: while a service is down, none of
 #: those may take its place.
@@ -26,9 +25,13 @@ class Processes:
 
     Each is the leader of a process group of its own: Ctrl-C in the terminal does not reach it,
     and a kill reaches everything it started.
+
+    Args:
+        patience_seconds: how long they have in all to follow a SIGTERM before they are killed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience_seconds: float = 5.0) -> None:
+        self._patience_seconds = patience_seconds
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.pids: list[int] = []
 
@@ -65,10 +68,10 @@ class Processes:
         process.wait()
 
     def stop_all(self) -> None:
-        """End every process: SIGTERM, and SIGKILL for what is still there after 5 seconds."""
+        """End every process: SIGTERM, and SIGKILL for what is still there later."""
         for process in self._running.values():
             _signal_group(process, signal.SIGTERM)
-        until = time.monotonic() + TERM_SECONDS
+        until = time.monotonic() + self._patience_seconds
         for process in self._running.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, until - time.monotonic()))

@@ -23,7 +23,7 @@ class StoppedError(Exception):
 
 
 class StopSignals:
-    """While entered, SIGINT, SIGTERM and SIGHUP only leave a note, which ``sleep`` raises.
+    """While entered, SIGINT, SIGTERM and SIGHUP only leave a note; ``sleep`` raises it.
 
     So no signal can come between the start of a child process and its entry in the list of those
     that must be ended, and a second Ctrl-C does not disturb the cleaning up.
@@ -35,6 +35,8 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signum is signal.SIGHUP and signal.getsignal(signum) is signal.SIG_IGN:
+                continue  # started with nohup: the terminal may go
             self._before[signum] = signal.signal(signum, self._note)
         return self
 

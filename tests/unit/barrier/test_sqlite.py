@@ -137,6 +137,14 @@ def test_odd_gids_stay_apart(database):
     assert [row[0] for row in stored(database)] == gids
 
 
+@pytest.mark.parametrize("gid", ["order_", "order%", "ORDER1"])
+def test_an_odd_gid_is_not_taken_for_another_one(database, gid):
+    assert call(database, "action", 30, gid="order1") is Reason.RUN
+    assert call(database, "compensate", -30, gid=gid) is Reason.NOTHING_TO_UNDO
+    assert call(database, "action", 30, gid=gid) is Reason.TOO_LATE
+    assert balance(database) == 130
+
+
 def test_a_long_gid_is_refused_and_not_cut(database):
     with pytest.raises(Invalid, match="129 characters"):
         call(database, "action", 1, gid="x" * 129)
