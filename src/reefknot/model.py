@@ -137,12 +137,14 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Everything a mode may look at when it decides what to do next.
 
     ``unsettled_until_ms``: until then a call that an earlier driver sent and did not record may
-    still be running at the participant (0 = there is none). See P7 in docs/promises.md.
+    still be running at the participant (0 = there is none). See P7 in docs/promises.md. What was
+    recorded before ``unsettled_from_ms`` is not meant by that: its calls were answered.
     """
 
     tx: Transaction
     ops: tuple[BranchOp, ...] = ()
     unsettled_until_ms: int = 0
+    unsettled_from_ms: int = 0
 
 
 class Success(msgspec.Struct, frozen=True):

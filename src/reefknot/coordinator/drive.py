@@ -96,7 +96,7 @@ class Drive:
         """Enter another status, in memory."""
         tx = self.s.tx
         moved = msgspec.structs.replace(tx, status=move.to, reason=move.reason or tx.reason, decided_ms=now_ms)
-        self.s = Snapshot(moved, self.s.ops, self.s.unsettled_until_ms)
+        self.s = Snapshot(moved, self.s.ops, self.s.unsettled_until_ms, self.s.unsettled_from_ms)
         self.moving = None
         self.dirty = True
 
@@ -154,5 +154,5 @@ class Drive:
         ops = list(self.s.ops)
         ops[index] = with_progress(ops[index], done)
         self.progress[index] = done
-        self.s = Snapshot(self.s.tx, tuple(ops), self.s.unsettled_until_ms)
+        self.s = Snapshot(self.s.tx, tuple(ops), self.s.unsettled_until_ms, self.s.unsettled_from_ms)
         self.dirty = True

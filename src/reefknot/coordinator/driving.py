@@ -118,7 +118,8 @@ class Driving:
         if claimed.abandoned_ms:
             seconds = seen.tx.body.options.request_timeout_seconds or self._settings.request_timeout_seconds
             until_ms = max(claimed.abandoned_ms + seconds * 1000, seen.unsettled_until_ms)
-            seen = Snapshot(seen.tx, seen.ops, until_ms)
+            from_ms = 0 if seen.unsettled_until_ms else claimed.abandoned_ms
+            seen = Snapshot(seen.tx, seen.ops, until_ms, from_ms)
         drive = Drive(mode, seen, progress, record.epoch, record.version, deadline)
         drive.task = asyncio.current_task()
         await self._run(drive)

@@ -119,10 +119,18 @@ def backward(s: Snapshot, now_ms: int) -> list[Command]:
     todo = {i for i, ran in enumerate(may_have_run) if ran and undos[i].status is not Status.SUCCEED}
     if not todo:
         return [Move(Status.FAILED)]
-    if now_ms < s.unsettled_until_ms and any(actions[i].status is Status.PREPARED for i in todo):
+    if now_ms < s.unsettled_until_ms and any(may_still_run(s, actions[i]) for i in todo):
         return [Retry(Backoff.KEEP, s.unsettled_until_ms)]
     held = {j for i in todo for j in before[i]}
     return [Call(undos[i], 2 * i) for i in sorted(todo - held, reverse=True)]
+
+
+def may_still_run(s: Snapshot, action: BranchOp) -> bool:
+    """Whether a call of the vanished driver may be under way: there was no answer when it vanished.
+
+    An answer to a later call of the same action says nothing about that one.
+    """
+    return action.status is Status.PREPARED or action.changed_ms >= s.unsettled_from_ms
 
 
 def ready(actions: tuple[BranchOp, ...], before: tuple[int, ...]) -> bool:
