@@ -72,10 +72,12 @@ def check_request(request: TransactionRequest, mode: Mode, limits: Limits) -> No
     if len(request.payloads) < len(request.steps):
         counts = f"index out of range: {len(request.steps)} steps but {len(request.payloads)} payloads"
         raise Invalid("payloads", counts, "send one text for each step", status=500)
-    if len(request.custom_data.encode()) > limits.custom_data_bytes:
-        raise TooLarge("custom_data", f"is longer than {limits.custom_data_bytes} bytes", "send less")
-    _check_depth(request.custom_data, limits.custom_data_depth)
-    _check_text("protocol", request.protocol, limits.protocol_bytes)
+    if request.custom_data:
+        if len(request.custom_data.encode()) > limits.custom_data_bytes:
+            raise TooLarge("custom_data", f"is longer than {limits.custom_data_bytes} bytes", "send less")
+        _check_depth(request.custom_data, limits.custom_data_depth)
+    if request.protocol != "http":
+        _check_text("protocol", request.protocol, limits.protocol_bytes)
     _check_options(request.options, limits)
     if request.options.headers:
         _check_headers(request.options.headers, limits)

@@ -8,7 +8,7 @@ errors. One submit of 394 bytes costs 1.2 µs on the typed path and 4 µs on the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -161,12 +161,12 @@ def _lenient(body: bytes) -> WireTransaction:
 
 
 def _request(wire: WireTransaction) -> TransactionRequest:
-    payloads = [(payload or "").encode() for payload in wire.payloads or ()]
+    payloads = [payload.encode() if payload else b"" for payload in wire.payloads or ()]
     steps: list[dict[str, str]] = []
     for step in wire.steps or ():
-        texts = {key: value or "" for key, value in (step or {}).items()}
+        texts = _texts(step)
         # The oldest clients put the payload into the step itself.
-        if data := texts.pop("data", ""):
+        if "data" in texts and (data := texts.pop("data")):
             payloads.append(data.encode())
         steps.append(texts)
     return TransactionRequest(
@@ -184,8 +184,17 @@ def _request(wire: WireTransaction) -> TransactionRequest:
             retry_seconds=wire.retry_interval or 0,
             retry_limit=wire.retry_limit or 0,
             concurrent=bool(wire.concurrent),
-            headers={key: value or "" for key, value in (wire.branch_headers or {}).items()},
+            headers=_texts(wire.branch_headers),
         ),
         reason=wire.rollback_reason or "",
-        extra={key: value or "" for key, value in (wire.req_extra or {}).items()},
+        extra=_texts(wire.req_extra),
     )
+
+
+def _texts(members: dict[str, str | None] | None) -> dict[str, str]:
+    """The members with empty texts for nulls; the same dictionary where there is none."""
+    if not members:
+        return {}
+    if None in members.values():
+        return {key: value or "" for key, value in members.items()}
+    return cast("dict[str, str]", members)
