@@ -1,5 +1,7 @@
 """The rows of DTM's own store tests (store_test.go), each under its name."""
 
+import secrets
+
 import pytest
 
 from reefknot.failpoints import disarmed
@@ -23,9 +25,14 @@ def clock():
     return ManualClock()
 
 
-@pytest.fixture(params=["memory://", "sqlite:///{directory}/store.db"])
+@pytest.fixture(
+    params=["memory://", "sqlite:///{directory}/store.db", "{postgres}?schema={name}&clock=process"],
+    ids=["memory", "sqlite", "postgres"],
+)
 async def store(request, tmp_path, clock):
-    store = await open_store(request.param.format(directory=tmp_path), clock=clock, failpoints=disarmed())
+    servers = {"postgres": request.getfixturevalue("postgres").url} if "{postgres}" in request.param else {}
+    url = request.param.format(directory=tmp_path, name=f"dtm_{secrets.token_hex(6)}", **servers)
+    store = await open_store(url, clock=clock, failpoints=disarmed())
     yield store
     await store.close()
 

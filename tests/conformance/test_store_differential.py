@@ -1,12 +1,10 @@
-"""Any sequence of operations leaves SQLite and memory with the same answers and the same content."""
+"""Any sequence of operations leaves every store and memory with the same answers and the same content."""
 
 import asyncio
-import tempfile
-from pathlib import Path
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -35,10 +33,10 @@ STATUSES = st.sampled_from(list(Status))
 UNFINISHED = st.sampled_from([Status.PREPARED, Status.PREPARED, Status.SUBMITTED, Status.ABORTING])
 LEASES = st.sampled_from([0, 1, 1_000, 8_000])
 DUE = st.sampled_from([0, 1, 500, 1_000, 9_000, NEVER_MS])
-TEXTS = st.sampled_from(["", "x", "ä😀"])
+TEXTS = st.sampled_from(["", "x", "ä😀", "a\0\1\2"])
 BODIES = st.sampled_from([b"", b"small", b"L" * 5_000, b"M" * 4_000])
 LIMITS = st.integers(0, 4)
-KEYS = st.sampled_from(["", "a", "A", "é", "z"])
+KEYS = st.sampled_from(["", "a", "A", "é", "z", "\0", "\1", "\1\1", "\2"])
 BRANCHES = st.lists(
     st.builds(BranchRow, st.sampled_from(["01", "02", "1"]), st.sampled_from(["confirm", "cancel"]), TEXTS),
     max_size=3,
@@ -62,13 +60,14 @@ def comparable(answer):
 
 
 class Differential(RuleBasedStateMachine):
-    def __init__(self):
+    """Memory and another store, moved by the same clock."""
+
+    def __init__(self, url):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock()
-        self.directory = tempfile.TemporaryDirectory()
-        self.url = f"sqlite:///{Path(self.directory.name) / 'x.db'}"
-        self.stores = [self.opened("memory://"), self.opened(self.url)]
+        self.stores = [self.opened("memory://"), self.opened(url)]
+        self.loop.run_until_complete(self.stores[1].reset())
 
     def opened(self, url):
         return self.loop.run_until_complete(open_store(url, clock=self.clock, failpoints=disarmed()))
@@ -78,7 +77,6 @@ class Differential(RuleBasedStateMachine):
             self.loop.run_until_complete(store.close())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
-        self.directory.cleanup()
 
     def same(self, method, *arguments):
         answers = [
@@ -161,5 +159,13 @@ class Differential(RuleBasedStateMachine):
             self.same("get", gid)
 
 
-TestDifferential = Differential.TestCase
-TestDifferential.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+SETTINGS = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+def test_sqlite(tmp_path):
+    run_state_machine_as_test(lambda: Differential(f"sqlite:///{tmp_path / 'x.db'}"), settings=SETTINGS)
+
+
+def test_postgres(postgres):
+    url = f"{postgres.url}?schema=differential&clock=process&connections=1"
+    run_state_machine_as_test(lambda: Differential(url), settings=SETTINGS)

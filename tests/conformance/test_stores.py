@@ -1,4 +1,6 @@
-"""The conformance suite over every store of this package that needs no other program."""
+"""The conformance suite over every store of this package."""
+
+import secrets
 
 import pytest
 
@@ -11,7 +13,15 @@ from reefknot.testing.conformance.store import StoreConformance
 URLS = {
     "memory": ["memory://"],
     "sqlite": ["sqlite:///{directory}/store.db?writer=thread", "sqlite:///{directory}/store.db?writer=process"],
+    # Time is moved by hand here, so it is this process's; the tests of the store show the database's.
+    "postgres": [
+        "{postgres}?schema={name}&clock=process",
+        "{postgres}?schema={name}&clock=process&pooler=1",
+    ],
 }
+
+#: Stores that need a server: its fixture is asked for when the first of its tests runs.
+SERVERS = ("postgres",)
 
 
 @pytest.fixture
@@ -26,7 +36,8 @@ def clock():
 
 @pytest.fixture(params=[url for urls in URLS.values() for url in urls])
 def open_store(request, tmp_path, clock):
-    url = request.param.format(directory=tmp_path)
+    servers = {name: request.getfixturevalue(name).url for name in SERVERS if f"{{{name}}}" in request.param}
+    url = request.param.format(directory=tmp_path, name=f"test_{secrets.token_hex(6)}", **servers)
     return lambda: open_by_url(url, clock=clock, failpoints=disarmed())
 
 

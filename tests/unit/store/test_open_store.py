@@ -18,7 +18,7 @@ def anyio_backend():
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("oracle://x", "there is no store 'oracle'; use one of memory://, sqlite://"),
+        ("oracle://x", "there is no store 'oracle'; use one of memory://, "),
         ("groupcommit://x", "there is no store 'groupcommit'"),
         ("base://x", "there is no store 'base'"),
         ("sqlite.writer://x", "there is no store 'sqlite.writer'"),

@@ -1,0 +1,98 @@
+"""Reads a ``postgres://`` store URL."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from reefknot.errors import ConfigError
+
+#: Options that libpq knows too; the driver reads them from the URL.
+_DRIVER_OPTIONS = frozenset(
+    {
+        *("sslmode", "sslrootcert", "sslcert", "sslkey", "sslcrl", "sslpassword", "sslnegotiation"),
+        *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "host"),
+    }
+)
+_OWN_OPTIONS = ("schema", "pooler", "connections", "timeout", "wait", "clock")
+_LONGEST_IDENTIFIER = 63
+
+
+class Location(NamedTuple):
+    """Where the database is, and how to use it.
+
+    ``dsn`` goes to the driver and may hold a password; ``address`` is for messages. ``pooler``:
+    no state is kept in a connection, as a transaction pooler needs it. ``connections`` serve
+    everything but the two lanes of creates and reports. ``timeout`` is the time for one command
+    and for connecting, ``wait`` the time to wait for the server at opening, both in seconds.
+    ``own_clock``: time is this process's and not the database's, for tests that move a clock.
+    """
+
+    dsn: str
+    address: str
+    schema: str
+    pooler: bool
+    connections: int
+    timeout: float
+    wait: float
+    own_clock: bool
+
+
+def parse_url(url: str) -> Location:
+    """What a store URL names.
+
+    Args:
+        url: ``postgres://user:password@host:port/database?option=value&…``.
+
+    Raises:
+        ConfigError: a part is missing, or an option is unknown or has no possible value. The
+            message never holds the password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 5432
+    except ValueError:
+        parts, port = urlsplit(url.partition("?")[0].rpartition("@")[2]), 5432
+        if "," not in url:
+            raise ConfigError("store URL: the port must be a number between 1 and 65535") from None
+    database = unquote(parts.path[1:])
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if parts.fragment or not database or "/" in database:
+        raise ConfigError("store URL: write postgres://user:password@host:port/database, with / # ? as %2F %23 %3F")
+    if unknown := sorted(set(options) - _DRIVER_OPTIONS - set(_OWN_OPTIONS)):
+        known = ", ".join((*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
+        raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {known}")
+    driver = {name: value for name, value in options.items() if name in _DRIVER_OPTIONS}
+    host = options.get("host") or parts.hostname or "localhost"
+    schema = options.get("schema") or "public"
+    if len(schema.encode()) > _LONGEST_IDENTIFIER or "\0" in schema:
+        raise ConfigError(f"store URL: schema must be a name of at most {_LONGEST_IDENTIFIER} bytes")
+    return Location(
+        dsn=f"postgresql://{parts.netloc}/{quote(database, safe='')}?{urlencode(driver)}",
+        address=f"{host}:{port}/{database}",
+        schema=schema,
+        pooler=_choice(options, "pooler", {"0": False, "1": True}),
+        connections=int(_number(options, "connections", 8, lowest=1, highest=1_000)),
+        timeout=_number(options, "timeout", 5.0, lowest=0.05, highest=3_600),
+        wait=_number(options, "wait", 30.0, lowest=0, highest=86_400),
+        own_clock=_choice(options, "clock", {"database": False, "process": True}),
+    )
+
+
+def _choice(options: dict[str, str], name: str, choices: dict[str, bool]) -> bool:
+    """The value that a word stands for; the first choice is the default."""
+    word = options.get(name, next(iter(choices)))
+    if word not in choices:
+        raise ConfigError(f"store URL: {name} must be {' or '.join(choices)}, not {word!r}")
+    return choices[word]
+
+
+def _number(options: dict[str, str], name: str, default: float, *, lowest: float, highest: float) -> float:
+    text = options.get(name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = lowest - 1
+    if not lowest <= value <= highest:
+        raise ConfigError(f"store URL: {name} must be a number from {lowest:g} to {highest:g}, not {text!r}")
+    return value

@@ -1,0 +1,59 @@
+"""The processes of a server that a test started: itself and its descendants."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+
+def free_port() -> int:
+    """A TCP port of this machine on which nobody listens now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def family(pid: int) -> list[int]:
+    """A process and all its descendants that live, the process first."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+                if state != "Z":
+                    children.setdefault(int(parent), []).append(int(entry.name))
+    found = [pid]
+    for member in found:
+        found += children.get(member, [])
+    return found
+
+
+def send(signum: signal.Signals, pids: list[int]) -> None:
+    """Send a signal to each of these processes that still lives."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
+
+
+def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
+    """Return when none of these processes lives.
+
+    Raises:
+        TimeoutError: one still lives after that many seconds.
+    """
+    until = time.monotonic() + seconds
+    while left := [pid for pid in pids if _alive(pid)]:
+        if time.monotonic() > until:
+            raise TimeoutError(f"processes {left} are still there after {seconds:g} s")
+        time.sleep(0.02)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
