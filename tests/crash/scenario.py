@@ -238,4 +238,3 @@ def calls_of(participant):
         )
         for call in participant.calls
     )
-

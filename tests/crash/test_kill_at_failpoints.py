@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from crash.scenario import KILLED, QUICK, Scenario
 
+from crash.scenario import KILLED, QUICK, Scenario
 from reefknot.failpoints import NAMES
 from reefknot.testing.history import stored
 from reefknot.testing.participant import ONGOING, Participant

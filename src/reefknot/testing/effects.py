@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from reefknot.testing.history import Effect
 
@@ -16,16 +17,21 @@ ORIGIN = {"cancel": "try", "compensate": "action", "rollback": "action"}
 
 
 class Effects:
-    """What operations really changed; safe to use from several threads."""
+    """What operations really changed; safe to use from several threads.
 
-    def __init__(self) -> None:
+    Args:
+        now_ms: the clock of the effects' times, the wall clock if not given.
+    """
+
+    def __init__(self, now_ms: Callable[[], float] | None = None) -> None:
+        self._now_ms = now_ms or _wall_ms
         self._lock = threading.Lock()
         self._rows: set[tuple[str, str, str]] = set()
         self._effects: list[Effect] = []
 
     @property
     def all(self) -> tuple[Effect, ...]:
-        """Every effect so far, in order; ``at_ms`` is the wall clock."""
+        """Every effect so far, in order."""
         with self._lock:
             return tuple(self._effects)
 
@@ -41,7 +47,7 @@ class Effects:
             nothing_to_undo = origin is not None and self._insert(gid, branch_id, origin)
             if not self._insert(gid, branch_id, op) or nothing_to_undo:
                 return False
-            self._effects.append(Effect(gid, branch_id, op, time.time() * 1000))
+            self._effects.append(Effect(gid, branch_id, op, self._now_ms()))
             return True
 
     def _insert(self, gid: str, branch_id: str, op: str) -> bool:
@@ -51,3 +57,7 @@ class Effects:
             return False
         self._rows.add(row)
         return True
+
+
+def _wall_ms() -> float:
+    return time.time() * 1000
