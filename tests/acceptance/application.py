@@ -54,7 +54,7 @@ class Application:
         """The body of a saga whose steps are at these names; two if none is given."""
         names = names or ("TransOut", "TransIn")
         steps = [{"action": self.bank.url(f"/{n}"), "compensate": self.bank.url(f"/{n}Revert")} for n in names]
-        return self._body("saga", steps=steps, payloads=[TRANSFER] * len(steps), **fields)
+        return self._body("saga", **{"steps": steps, "payloads": [TRANSFER] * len(steps), **fields})
 
     def msg(self, *targets: str, **fields: object) -> dict[str, object]:
         """The body of a msg to these paths or URLs; the two services if none is given."""

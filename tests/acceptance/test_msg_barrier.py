@@ -19,7 +19,7 @@ class Sender:
     def __init__(self, app, directory):
         self.path = directory / "sender.db"
         with self.open() as db:
-            db.execute("CREATE TABLE account (amount INT)")
+            db.execute("CREATE TABLE account (amount INT CHECK (amount >= 0))")
             db.execute("INSERT INTO account VALUES (100)")
             db.execute("CREATE TABLE marker (gid TEXT PRIMARY KEY, reason TEXT)")
         app.bank.on("/QueryPrepared", lambda call: OK if self.committed(call.gid) else FAILURE)
@@ -27,14 +27,12 @@ class Sender:
     def open(self):
         return sqlite3.connect(self.path)
 
-    def pay(self, gid, *, fail=False):
-        """The local transaction; False if it did not happen."""
+    def pay(self, gid, amount=30):
+        """The local transaction; False if it did not happen, for example because there is too little money."""
         try:
             with self.open() as db:
                 db.execute("INSERT INTO marker VALUES (?, 'commit')", (gid,))
-                db.execute("UPDATE account SET amount = amount - 30")
-                if fail:
-                    raise sqlite3.IntegrityError("the business refused")
+                db.execute("UPDATE account SET amount = amount - ?", (amount,))
         except sqlite3.IntegrityError:
             return False
         return True
@@ -71,7 +69,7 @@ def test_msg_do_and_submit(app, sender):
 def test_msg_do_and_submit_busi_failed(app, sender, server):
     body = app.msg("/TransIn")
     gid = app.prepare(body)
-    assert not sender.pay(gid, fail=True)
+    assert not sender.pay(gid, amount=1000)
     assert server.post("abort", body).status == 200
     assert app.state(gid) == ("failed", "P")
     assert server.post("submit", body).status == 409
@@ -93,7 +91,7 @@ def test_msg_do_and_submit_busi_later(app, sender, server):
 def test_msg_do_and_submit_commit_failed(app, sender, server):
     body = app.msg("/TransIn")
     gid = app.prepare(body)
-    assert not sender.pay(gid, fail=True)
+    assert not sender.pay(gid, amount=1000)
     assert not sender.committed(gid)  # the client asks itself first
     assert server.post("abort", body).status == 200
     assert app.state(gid) == ("failed", "P")

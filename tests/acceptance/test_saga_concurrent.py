@@ -30,6 +30,7 @@ def test_saga_con_rollback_normal(app, bank):
     assert app.state(gid) == ("failed", "SFSS")
 
 
+@pytest.mark.deviation("Q29")
 @pytest.mark.conformance("TestSagaConRollbackOrder")
 def test_saga_con_rollback_order(app, bank):
     bank.script("/TransOut", [FAILURE])

@@ -147,6 +147,7 @@ def test_tcc_submit_without_prepare(app, server):
     assert app.state(gid) == ("succeed", "")
 
 
+@pytest.mark.deviation("Q13")
 @pytest.mark.conformance("LiveTccDefaultTimeoutReason", differs="the reason names the timeout that applied")
 def test_tcc_default_timeout_reason(app):
     gid = app.begin("tcc")
@@ -155,6 +156,7 @@ def test_tcc_default_timeout_reason(app):
     assert app.reason(gid) == "Timeout after 35 seconds"
 
 
+@pytest.mark.deviation("abort")
 @pytest.mark.conformance("LiveRepeatedAbort", differs="the first reason is kept: it is why the rollback was decided")
 def test_repeated_abort(app, bank):
     bank.script("/TransOutRevert", [ONGOING])

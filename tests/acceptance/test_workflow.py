@@ -1,8 +1,8 @@
 """Workflows: the client's code runs the steps, the server remembers them and calls back."""
 
 import pytest
-from acceptance.application import Interrupted, Refused, WorkflowClient
 
+from acceptance.application import Interrupted, Refused, WorkflowClient
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING
 
 SDK = "the requests of the client's loop; its own interface waits for the SDK"

@@ -20,6 +20,7 @@ class Say(msgspec.Struct, frozen=True):
     body: bytes = b'{"dtm_result":"SUCCESS"}'
     seconds: float = 0.0
     hang_up: bool = False
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 OK = Say()
@@ -186,6 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         head = f"HTTP/1.1 {answer.status} Scripted\r\nContent-Type: application/json\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
         head += f"Content-Length: {len(answer.body)}\r\n\r\n"
         self.wfile.write(head.encode() + answer.body)
 
