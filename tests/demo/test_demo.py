@@ -132,8 +132,15 @@ def test_without_the_barrier_the_check_fails(tmp_path):
     assert running_with(str(tmp_path)) == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["Starting", "1  All goes well", "... west has booked"])
+@pytest.mark.parametrize(
+    ("moment", "signum"),
+    [
+        ("Starting", signal.SIGINT),
+        ("1  All goes well", signal.SIGTERM),
+        ("... west has booked", signal.SIGINT),
+        ("... the server is killed", signal.SIGHUP),
+    ],
+)
 def test_stopping_it_leaves_nothing(tmp_path, moment, signum):
     with start(place=tmp_path) as process:
         for line in process.stdout:

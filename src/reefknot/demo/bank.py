@@ -18,9 +18,10 @@ from collections.abc import Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import click
+import msgspec
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -31,6 +32,7 @@ from starlette.routing import Route
 from reefknot.barrier.core import Reason
 from reefknot.barrier.sqlite import Barrier, create_table
 from reefknot.demo.calls import RecordedCalls
+from reefknot.errors import Invalid
 from reefknot.store.statements import load_statements
 
 SQL = load_statements("reefknot.demo", "bank.sql")
@@ -38,6 +40,13 @@ SQL = load_statements("reefknot.demo", "bank.sql")
 
 class RefusalError(Exception):
     """The bank says no, and will say no again."""
+
+
+class Order(msgspec.Struct):
+    """What a branch is sent: whose money, and how much."""
+
+    account: str
+    amount: Annotated[int, msgspec.Meta(gt=0, le=1_000_000_000)]
 
 
 class Branch(NamedTuple):
@@ -74,43 +83,54 @@ class Bank:
                 return
             conn.execute("PRAGMA journal_mode = WAL")
             create_table(conn)  # the barrier's table stands in the same database as the accounts
+            conn.execute("BEGIN")
             conn.execute(SQL["create_account"])
             conn.execute(SQL["create_entry"])
             for name, amount in accounts.items():
                 conn.execute(SQL["open_account"], {"name": name, "amount": amount, "closed": name in closed})
             conn.execute("PRAGMA user_version = 1")
 
-    def move(self, branch: Branch, query: Mapping[str, str], account: str, amount: int) -> Reason:
+    def move(self, branch: Branch, query: Mapping[str, str], body: bytes) -> Reason:
         """Carry out one branch call in one local transaction.
 
         Args:
             branch: which of the four.
             query: names the operation: gid, branch_id, op, trans_type.
-            account: whose money.
-            amount: how much.
+            body: the ``Order`` as JSON. It is not looked at when there is nothing to do: an undo must
+                succeed even if its action was refused because of the order.
 
         Returns:
             What the barrier said, for the log.
 
         Raises:
-            RefusalError: the account is unknown, closed or has too little.
+            RefusalError: the order is no good; the account is unknown, closed or has too little.
+            Invalid: the query does not name the operation.
         """
         barrier = Barrier.from_query(query)
         with closing(sqlite3.connect(self._database, timeout=10)) as conn, conn:
             # The barrier's row, the balance and the entry: committed together, or none of them.
             if not self._guarded or barrier.passes(conn):
-                change = {"account": account, "amount": branch.sign * amount}
+                order = _read(body)
+                change = {"account": order.account, "amount": branch.sign * order.amount}
                 statement = SQL["reverse_balance" if branch.undoes else "change_balance"]
                 if conn.execute(statement, change).rowcount == 0:
-                    raise RefusalError(_why_not(conn, account))
-                identity = {"gid": query["gid"], "branch_id": query["branch_id"], "op": query["op"]}
-                conn.execute(SQL["add_entry"], identity | change)
+                    raise RefusalError(_why_not(conn, order.account))
+                identity = barrier.branch
+                names = {"gid": identity.gid, "branch_id": identity.branch_id, "op": identity.op}
+                conn.execute(SQL["add_entry"], names | change)
         return barrier.reason or Reason.RUN
 
     def balances(self) -> dict[str, int]:
         """What is in each account."""
         with closing(sqlite3.connect(self._database, timeout=10)) as conn:
             return {name: balance for name, _, balance in conn.execute(SQL["list_accounts"])}
+
+
+def _read(body: bytes) -> Order:
+    try:
+        return msgspec.json.decode(body, type=Order)
+    except msgspec.DecodeError as error:
+        raise RefusalError(f"the order is no good: {error}") from error
 
 
 def _why_not(conn: sqlite3.Connection, account: str) -> str:
@@ -121,11 +141,13 @@ def _why_not(conn: sqlite3.Connection, account: str) -> str:
 
 
 async def _branch(bank: Bank, branch: Branch, request: Request) -> Response:
-    order = await request.json()
+    body = await request.body()
     try:
-        reason = await run_in_threadpool(bank.move, branch, request.query_params, order["account"], order["amount"])
+        reason = await run_in_threadpool(bank.move, branch, request.query_params, body)
     except RefusalError as refusal:
         return PlainTextResponse(str(refusal), 409)
+    except Invalid as error:
+        return PlainTextResponse(str(error), 400)
     return PlainTextResponse(reason)  # the text is for people; the server looks at the status
 
 
