@@ -1,0 +1,101 @@
+"""What a URL like ``mysql://user:password@host:3306/database?ssl=verify`` says."""
+
+from __future__ import annotations
+
+import ssl
+from typing import NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from reefknot.errors import ConfigError
+
+_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "timeout", "wait", "connections", "clock")
+_SSL_MODES = ("off", "require", "verify-ca", "verify")
+
+
+class Location(NamedTuple):
+    """Where the database is and how to talk to it.
+
+    ``timeout`` is the time for one transaction and for connecting, ``wait`` the time to wait for the
+    server at opening, both in seconds. ``connections`` serve everything but the lanes.
+    ``own_clock``: time is this process's and not the database's, for tests that move a clock.
+    """
+
+    host: str
+    port: int
+    user: str
+    password: str
+    database: str
+    ssl: ssl.SSLContext | None
+    timeout: float
+    wait: float
+    connections: int
+    own_clock: bool
+
+    @property
+    def name(self) -> str:
+        """The database for messages, without the login."""
+        return f"{self.host}:{self.port}/{self.database}"
+
+
+def parse_url(url: str) -> Location:
+    """Read a store URL.
+
+    Raises:
+        ConfigError: a part is missing or wrong, or an option is unknown. The message never holds
+            the password.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 3306
+    except ValueError as error:
+        raise ConfigError(f"store URL mysql://…: {error}") from error
+    database = unquote(parts.path.removeprefix("/"))
+    if not parts.hostname or not parts.username or not database or "/" in database or parts.fragment:
+        raise ConfigError("store URL mysql://…: write mysql://user:password@host:3306/database")
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := sorted(options.keys() - set(_OPTIONS)):
+        raise ConfigError(f"store URL mysql://…: unknown option {unknown[0]!r}; use {', '.join(_OPTIONS[:-1])}")
+    if (time := options.get("clock", "database")) not in ("database", "process"):
+        raise ConfigError("store URL mysql://…: clock must be database or process")
+    return Location(
+        host=parts.hostname,
+        port=port,
+        user=unquote(parts.username),
+        password=unquote(parts.password or ""),
+        database=database,
+        ssl=_ssl_context(options),
+        timeout=_number(options, "timeout", 5.0, 0.1),
+        wait=_number(options, "wait", 30.0, 0.0),
+        connections=int(_number(options, "connections", 8, 2)),
+        own_clock=time == "process",
+    )
+
+
+def _number(options: dict[str, str], key: str, default: float, least: float) -> float:
+    """An option that is a number."""
+    try:
+        value = float(options.get(key, default))
+    except ValueError as error:
+        raise ConfigError(f"store URL mysql://…: {key} must be a number, not {options[key]!r}") from error
+    if not least <= value <= 3_600:
+        raise ConfigError(f"store URL mysql://…: {key} must be between {least:g} and 3600")
+    return value
+
+
+def _ssl_context(options: dict[str, str]) -> ssl.SSLContext | None:
+    """The TLS settings: ``off``, ``require`` (no check), ``verify-ca`` (the authority), ``verify`` (host too)."""
+    mode = options.get("ssl", "verify" if "ssl_ca" in options else "off")
+    if mode not in _SSL_MODES:
+        raise ConfigError(f"store URL mysql://…: ssl is one of {', '.join(_SSL_MODES)}, not {mode!r}")
+    if mode == "off":
+        return None
+    try:
+        context = ssl.create_default_context(cafile=options.get("ssl_ca"))
+        if certificate := options.get("ssl_cert"):
+            context.load_cert_chain(certificate, options.get("ssl_key"))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"store URL mysql://…: the TLS files cannot be used: {error}") from error
+    context.check_hostname = mode == "verify"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return context

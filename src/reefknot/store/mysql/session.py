@@ -1,0 +1,285 @@
+"""One connection to the database, and what it takes to trust it: set-up, time limits, transactions.
+
+Everything runs in transactions: autocommit is off. A transaction that the database ended because of
+a deadlock or a lock wait did nothing and is repeated, and so is one that found its connection dead
+before anything was asked to be committed. An error in a commit is never repeated: whether it
+happened is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import asyncmy
+from asyncmy import errors
+from asyncmy.constants import CLIENT
+
+from reefknot.errors import ConfigError, StoreUnavailable
+from reefknot.store.mysql.location import Location
+
+Result = TypeVar("Result")
+Row = Sequence[Any]
+
+#: How often a transaction is tried that the database keeps ending for another one's sake.
+_TRIES = 20
+
+#: Deadlock, lock wait timeout: the transaction was or will be rolled back and can be repeated.
+_REPEATABLE = frozenset({1205, 1213})
+
+#: Cannot connect, server gone, connection lost, closed before.
+_LOST = frozenset({0, 2003, 2006, 2013, 2055})
+
+#: What the database says of values it cannot keep: packet too large, out of range, wrong or too long.
+_WRONG_VALUE = frozenset({1153, 1264, 1300, 1366, 1406, 1301, 1690, 3988})
+
+#: What is wrong with the login and not with the moment.
+_WRONG_LOGIN = frozenset({1044, 1045, 1049, 1142, 1227, 1251, 1698, 2059, 2061})
+
+
+class Session:
+    """A connection that is made when it is needed and again when it was lost.
+
+    Only one task may use it at a time.
+
+    Args:
+        location: the database.
+        sql: the named statements.
+        reads: keeps one snapshot for a whole transaction; for transactions that only read.
+    """
+
+    def __init__(self, location: Location, sql: dict[str, str], *, reads: bool = False) -> None:
+        self._location = location
+        self._sql = sql
+        self._isolation = sql["session_reads" if reads else "session_writes"]
+        self._connection: Any = None
+        self._cursor: Any = None
+        self._committing = False
+        #: The largest statement that the server takes, bytes.
+        self.max_packet = 1 << 20
+
+    async def run(
+        self, work: Callable[[Session], Awaitable[Result]], *, seconds: float = 0.0, commits: bool = True
+    ) -> Result:
+        """Run ``work`` in one transaction and commit it; roll back if it raises.
+
+        Args:
+            work: uses this session; may be called several times, the last time counts.
+            seconds: for all tries together; 0 is the location's.
+            commits: False ends the transaction without a commit, for one that only read.
+
+        Raises:
+            StoreUnavailable: no answer, or it is not known whether the commit happened.
+            ValueError: the database cannot keep a value; nothing was changed.
+        """
+        self._committing = False
+        clean = False
+        try:
+            async with asyncio.timeout(seconds or self._location.timeout):
+                result = await self._repeat(work, commits=commits)
+            clean = True
+        except errors.Error as error:
+            clean = _code(error) in _WRONG_VALUE and _code(error) != 1153
+            raise self._told(error) from error
+        except TimeoutError as error:
+            raise StoreUnavailable(f"MySQL {self._location.name} does not answer") from error
+        except OSError as error:
+            raise StoreUnavailable(f"MySQL {self._location.name}: {error}") from error
+        finally:
+            if not clean:
+                self._drop()
+        return result
+
+    async def _repeat(self, work: Callable[[Session], Awaitable[Result]], *, commits: bool) -> Result:
+        """Repeat the transaction as long as nothing of it was committed and a repetition may help."""
+        reconnected = False
+        for tries_left in range(_TRIES - 1, -1, -1):
+            fresh = self._connection is None
+            if fresh:
+                await self._connect()
+            try:
+                result = await work(self)
+                self._committing = commits
+                await self.execute("COMMIT")
+                self._committing = False
+            except errors.Error as error:
+                code = _code(error)
+                if code in _REPEATABLE and tries_left:
+                    self._committing = False
+                    await self.execute("ROLLBACK")
+                elif code in _LOST and not self._committing and not fresh and not reconnected:
+                    reconnected = True
+                    self._drop()
+                else:
+                    if code in _WRONG_VALUE and code != 1153:
+                        await self.execute("ROLLBACK")
+                    raise
+            else:
+                return result
+        raise AssertionError("the last try returns or raises")
+
+    async def execute(self, statement: str, values: Sequence[Any] | None = None) -> int:
+        """Run one statement; returns the number of rows it found."""
+        count: int = await self._cursor.execute(statement, values)
+        return count
+
+    async def rows(self, statement: str, values: Sequence[Any] | None = None) -> list[Row]:
+        """Run one statement and return its rows."""
+        await self._cursor.execute(statement, values)
+        return list(await self._cursor.fetchall())
+
+    async def execute_last(self, statement: str, values: Sequence[Any]) -> int:
+        """Run a text of one or two statements; the number of rows that the last one found."""
+        await self._cursor.execute(statement, values)
+        while await self._cursor.nextset():
+            pass
+        return int(self._cursor.rowcount)
+
+    async def rows_second(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """Run two statements of one text, the first of which has no rows; the rows of the second."""
+        await self._cursor.execute(statement, values)
+        await self._cursor.nextset()
+        return list(await self._cursor.fetchall())
+
+    async def close(self) -> None:
+        """Say goodbye and close the connection."""
+        connection, self._connection, self._cursor = self._connection, None, None
+        if connection is not None:
+            try:
+                async with asyncio.timeout(1.0):
+                    await connection.ensure_closed()
+            except (TimeoutError, OSError, errors.Error):
+                connection.close()
+
+    async def check_login(self) -> tuple[str, bool]:
+        """Connect; returns the server's version and whether it takes writes.
+
+        Raises:
+            ConfigError: user, password, rights or database are wrong.
+            StoreUnavailable: no answer.
+        """
+        try:
+            async with asyncio.timeout(self._location.timeout):
+                if self._connection is None:
+                    await self._connect()
+                (row,) = await self.rows(self._sql["server_settings"])
+                await self.execute("COMMIT")
+        except errors.Error as error:
+            self._drop()
+            if _code(error) in _WRONG_LOGIN:
+                raise ConfigError(f"MySQL {self._location.name}: {_text(error)}; correct the store URL") from error
+            raise self._told(error) from error
+        except (TimeoutError, OSError) as error:
+            self._drop()
+            raise StoreUnavailable(f"MySQL {self._location.name} does not answer") from error
+        return str(row[1]), str(row[2]) in {"0", "OFF"}
+
+    async def _connect(self) -> None:
+        where = self._location
+        self._connection = await asyncmy.connect(
+            host=where.host,
+            port=where.port,
+            user=where.user,
+            password=where.password.encode(),
+            database=where.database,
+            charset="utf8mb4",
+            ssl=where.ssl,
+            connect_timeout=where.timeout,
+            client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts the rows it found, not those that differ
+            autocommit=False,
+        )
+        self._cursor = self._connection.cursor()
+        await self.execute(self._sql["session"])
+        await self.execute(self._isolation)
+        (row,) = await self.rows(self._sql["server_settings"])
+        await self.execute("COMMIT")
+        self.max_packet = int(row[0])
+
+    def _drop(self) -> None:
+        """Close the connection without a word: nobody knows what is still on its way."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = self._cursor = None
+
+    def _told(self, error: errors.Error) -> Exception:
+        """The error in the words of the store contract."""
+        if _code(error) in _WRONG_VALUE:
+            return ValueError(f"MySQL cannot store this: {_text(error)}")
+        doubt = "; whether the last write happened is not known" if self._committing else ""
+        return StoreUnavailable(f"MySQL {self._location.name}: {_text(error)}{doubt}")
+
+
+class Pool:
+    """A few sessions for many tasks.
+
+    Args:
+        sessions: the sessions; connections are made when they are first needed.
+    """
+
+    def __init__(self, sessions: Iterable[Session]) -> None:
+        self._all = tuple(sessions)
+        # The one used last comes first, so that the others may stay unconnected.
+        self._free: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
+        for session in self._all:
+            self._free.put_nowait(session)
+        self._closed = False
+
+    async def run(
+        self, work: Callable[[Session], Awaitable[Result]], *, seconds: float = 0.0, commits: bool = True
+    ) -> Result:
+        """As ``Session.run``, on the next free one.
+
+        Raises:
+            StoreUnavailable: as there, or ``close`` was called.
+        """
+        async with self._session() as session:
+            return await session.run(work, seconds=seconds, commits=commits)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[Session]:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+        session = await self._free.get()
+        try:
+            yield session
+        finally:
+            self._free.put_nowait(session)
+
+    async def close(self) -> None:
+        """Refuse new work, wait for what runs, close the connections."""
+        if self._closed:
+            return
+        self._closed = True
+        for _ in self._all:
+            await (await self._free.get()).close()
+
+
+def chunks(rows: Sequence[Row], max_packet: int) -> Iterator[Sequence[Row]]:
+    """Cut rows so that each part fits into one statement.
+
+    A byte may need two in the statement. A single row that is too large stands alone; the server
+    refuses it.
+
+    Args:
+        rows: the values.
+        max_packet: the largest statement, bytes.
+    """
+    start = size = 0
+    for end, row in enumerate(rows):
+        length = 1_000 + 2 * sum(len(value) for value in row if isinstance(value, (bytes, str)))
+        if size and size + length > max_packet - 4_096:
+            yield rows[start:end]
+            start, size = end, 0
+        size += length
+    if rows:
+        yield rows[start:]
+
+
+def _code(error: errors.Error) -> int:
+    return error.args[0] if error.args and isinstance(error.args[0], int) else -1
+
+
+def _text(error: errors.Error) -> str:
+    return f"{error.args[-1]} ({_code(error)})" if error.args else type(error).__name__
