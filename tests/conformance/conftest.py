@@ -1,7 +1,11 @@
 """The database servers that the suites of the stores run on: one of each kind a session."""
 
+import secrets
+from types import SimpleNamespace
+
 import pytest
 
+from reefknot.testing.databases import mariadb as mariadb_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
@@ -12,3 +16,17 @@ def postgres():
     # These suites ask nothing about power loss, and thousands of tables are created.
     with PostgresServer(fsync=False) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb():
+    if mariadb_server.find_programs() is None:
+        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
+    with mariadb_server.MariaDbServer() as server:
+        yield server
+
+
+@pytest.fixture
+def mysql(mariadb):
+    """An empty database, by its URL."""
+    return SimpleNamespace(url=mariadb.create_database(f"test_{secrets.token_hex(6)}"))

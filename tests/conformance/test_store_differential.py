@@ -169,3 +169,7 @@ def test_sqlite(tmp_path):
 def test_postgres(postgres):
     url = f"{postgres.url}?schema=differential&clock=process&connections=1"
     run_state_machine_as_test(lambda: Differential(url), settings=SETTINGS)
+
+
+def test_mysql(mysql):
+    run_state_machine_as_test(lambda: Differential(f"{mysql.url}?clock=process&connections=2"), settings=SETTINGS)

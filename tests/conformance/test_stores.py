@@ -18,10 +18,11 @@ URLS = {
         "{postgres}?schema={name}&clock=process",
         "{postgres}?schema={name}&clock=process&pooler=1",
     ],
+    "mysql": ["{mysql}?clock=process"],
 }
 
 #: Stores that need a server: its fixture is asked for when the first of its tests runs.
-SERVERS = ("postgres",)
+SERVERS = ("postgres", "mysql")
 
 
 @pytest.fixture

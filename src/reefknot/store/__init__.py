@@ -13,7 +13,7 @@ from reefknot.failpoints import Failpoints
 from reefknot.store.base import Store
 
 #: Modules of this package that serve the stores and are none themselves.
-_SHARED = frozenset({"base", "groupcommit", "positions", "statements"})
+_SHARED = frozenset({"base", "groupcommit", "positions", "server_time", "statements"})
 
 #: The entry point group in which another distribution offers a store module.
 _GROUP = "reefknot.stores"

@@ -40,7 +40,7 @@ from reefknot.store.mysql.location import Location, parse_url
 from reefknot.store.mysql.rows import Row, entry_of, record_of, stats_of
 from reefknot.store.mysql.session import Pool, Session
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
-from reefknot.store.postgres.time import StoreTime
+from reefknot.store.server_time import StoreTime
 from reefknot.store.statements import load_statements
 
 #: A purge deletes this many transactions per commit, so that others are not held up for long.

@@ -17,7 +17,7 @@ from reefknot.model import Status
 from reefknot.store.base import BranchRow, Created, Decision, NewTransaction, Record, Write
 from reefknot.store.mysql.rows import Row, branch_of, branches_by_id, create_values, record_of, write_values
 from reefknot.store.mysql.session import Session, chunks
-from reefknot.store.postgres.time import StoreTime
+from reefknot.store.server_time import StoreTime
 
 
 class Statements:

@@ -52,7 +52,7 @@ from reefknot.store.postgres.rows import (
     to_text,
     whole_record_of,
 )
-from reefknot.store.postgres.time import StoreTime
+from reefknot.store.server_time import StoreTime
 
 #: A purge deletes this many transactions per commit, so that others are not held up for long.
 _PURGE_SLICE = 500

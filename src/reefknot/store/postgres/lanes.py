@@ -14,7 +14,7 @@ from reefknot.store.base import Created, NewTransaction, Write
 from reefknot.store.groupcommit import GroupCommit
 from reefknot.store.postgres.connections import Connections, Connector
 from reefknot.store.postgres.rows import from_text, to_text
-from reefknot.store.postgres.time import StoreTime
+from reefknot.store.server_time import StoreTime
 
 
 class CreateLane:

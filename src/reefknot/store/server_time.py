@@ -1,4 +1,4 @@
-"""The store's time: the database's clock, as far as this process knows it."""
+"""The time of a store that has a server: the server's clock, as far as this process knows it."""
 
 from __future__ import annotations
 
