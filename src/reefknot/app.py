@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from reefknot import logs
 from reefknot.clock import SystemClock
 from reefknot.config import Config, SecretUrl
+from reefknot.durability import require_full
 from reefknot.errors import ConfigError
 from reefknot.failpoints import Failpoints
 from reefknot.node import Node
@@ -69,14 +70,14 @@ async def _serve(config: Config) -> None:
         try:
             owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(6)}"
             node = Node(config, store, clock=clock, failpoints=failpoints, rng=random.SystemRandom(), owner=owner)
-            durability = await store.durability()
+            if config.require_durability:
+                await require_full(node.durability)
             host, port = listener.getsockname()[:2]
             _log.info(
                 "serving",
                 extra={
                     "http": f"http://{host}:{port}/api/dtmsvr",
                     "store": str(location),
-                    "durability": durability.level,
                     "owner": owner,
                 },
             )

@@ -70,6 +70,7 @@ class Metrics(Observer):
         self._branches: dict[tuple[str, str, str], int] = defaultdict(int)
         self._events: dict[str, int] = defaultdict(int)
         self._stats: Stats | None = None
+        self._durability = ""
         self._registry = CollectorRegistry()
         self._registry.register(self)
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -106,6 +107,10 @@ class Metrics(Observer):
         """Count a defect."""
         self._events["reefknot_task_failures_total"] += 1
 
+    def durability_read(self, level: str) -> None:
+        """Remember the level."""
+        self._durability = level
+
     def alert_dropped(self) -> None:
         """Count an alert that was not delivered."""
         self._events["reefknot_alerts_dropped_total"] += 1
@@ -120,6 +125,7 @@ class Metrics(Observer):
         info = GaugeMetricFamily("dtm_server_info", "The server's version.", labels=["version"])
         info.add_metric([self._version], 1)
         yield info
+        yield self._durability_series()
         yield from self._request_series()
         yield from self._transaction_series()
         for name, text in _EVENTS.items():
@@ -128,6 +134,12 @@ class Metrics(Observer):
             yield counter
         if self._stats is not None:
             yield from self._store_series(self._stats)
+
+    def _durability_series(self) -> Metric:
+        levels = GaugeMetricFamily("reefknot_durability", "1 for the store's durability level now.", labels=["level"])
+        for level in ("full", "crash", "process", "none"):
+            levels.add_metric([level], float(level == self._durability))
+        return levels
 
     def _request_series(self) -> Iterator[Metric]:
         served = CounterMetricFamily(

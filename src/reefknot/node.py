@@ -32,6 +32,7 @@ from reefknot.coordinator.settings import Settings
 from reefknot.coordinator.tasks import Tasks, repeat
 from reefknot.coordinator.topics import Topics
 from reefknot.coordinator.waiting import Waiting
+from reefknot.durability import LOOK_SECONDS, DurabilityWatch
 from reefknot.engine.admission import Limits
 from reefknot.engine.registry import discover
 from reefknot.errors import StoreUnavailable
@@ -104,6 +105,7 @@ class Node:
         self.owner = owner
         self.metrics = Metrics(__version__, self._modes, store.now_ms)
         self.tasks = Tasks(self.metrics)
+        self.durability = DurabilityWatch(store, self.metrics)
         self.callers = branch_callers or callers.discover(_caller_settings(config, new_gid))
         self._alert_client = BranchClient(_caller_settings(config, new_gid))
         self._alerts = Alerts(
@@ -191,10 +193,12 @@ class Node:
             poll: whether this node looks for due transactions by itself.
         """
         await self.topics.refresh()
+        await self.durability.look()
         spawn, clock, settings = self.tasks.spawn, self._clock, self._settings
         work = [
             spawn(repeat(clock, settings.renew_seconds, self.leases.renew, "renew leases"), "renew"),
             spawn(repeat(clock, settings.topic_refresh_seconds, self.topics.refresh, "refresh topics"), "topics"),
+            spawn(repeat(clock, LOOK_SECONDS, self.durability.look, "durability"), "durability"),
             spawn(self._alerts.run(), "alerts"),
         ]
         if settings.finished_keep_seconds:
@@ -253,11 +257,10 @@ class Node:
         return 200 <= answer.status < 300
 
     async def _version(self) -> dict[str, object]:
-        durability = await self._store.durability()
         return {
             "version": __version__,
-            "durability": durability.level,
-            "durability_detail": durability.detail,
+            "durability": self.durability.known.level,
+            "durability_detail": self.durability.known.detail,
             "store": self._store.name,
         }
 

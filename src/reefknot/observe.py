@@ -27,5 +27,8 @@ class Observer:
     def task_failed(self, name: str) -> None:
         """A supervised task ended with an exception nobody expected."""
 
+    def durability_read(self, level: str) -> None:
+        """The store said how durable it is now."""
+
     def alert_dropped(self) -> None:
         """An alert could not be delivered."""

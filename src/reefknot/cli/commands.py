@@ -63,6 +63,9 @@ root.add_command(config_group)
 @click.option("--host", metavar="H", help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--http-port", type=int, metavar="N", help="Port of the HTTP API; 0 for any free one.")
 @click.option("--grpc-port", type=int, metavar="N", help="Port of the gRPC API.")
+@click.option(
+    "--require-durability", type=click.Choice(["full"]), help="Refuse a store that can lose what it acknowledged."
+)
 @click.option("-d", "debug", is_flag=True, help="Log debug messages.")
 @click.option("-r", "reset", is_flag=True, help="Delete everything in the store, then start; asks first.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -74,6 +77,7 @@ def serve(
     host: str | None,
     http_port: int | None,
     grpc_port: int | None,
+    require_durability: str | None,
     debug: bool,
     reset: bool,
     yes: bool,
@@ -90,6 +94,7 @@ def serve(
         "HttpHost": host,
         "HttpPort": http_port,
         "GrpcPort": grpc_port,
+        "RequireDurability": require_durability,
         "LogLevel": "debug" if debug else None,
     }
     before = context.find_root().params

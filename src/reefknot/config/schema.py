@@ -229,6 +229,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     purge_interval: Annotated[
         int, Meta(ge=1, le=86_400, description="pause between two removals of old transactions", extra=OURS)
     ] = 60
+    require_durability: Annotated[
+        Literal["", "full"],
+        Meta(description="`full`: refuse to start on a store that can lose what it acknowledged", extra=OURS),
+    ] = ""
     shutdown_timeout: Annotated[
         int, Meta(ge=1, le=3600, description="longest wait for running work when the server stops", extra=OURS)
     ] = 10
