@@ -26,11 +26,15 @@ def clock():
 
 
 @pytest.fixture(
-    params=["memory://", "sqlite:///{directory}/store.db", "{postgres}?schema={name}&clock=process"],
-    ids=["memory", "sqlite", "postgres"],
+    params=[
+        *("memory://", "sqlite:///{directory}/store.db", "{postgres}?schema={name}&clock=process"),
+        "{mysql}?clock=process",
+    ],
+    ids=["memory", "sqlite", "postgres", "mysql"],
 )
 async def store(request, tmp_path, clock):
-    servers = {"postgres": request.getfixturevalue("postgres").url} if "{postgres}" in request.param else {}
+    needed = [name for name in ("postgres", "mysql") if f"{{{name}}}" in request.param]
+    servers = {name: request.getfixturevalue(name).url for name in needed}
     url = request.param.format(directory=tmp_path, name=f"dtm_{secrets.token_hex(6)}", **servers)
     store = await open_store(url, clock=clock, failpoints=disarmed())
     yield store
