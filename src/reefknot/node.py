@@ -275,4 +275,5 @@ def _caller_settings(config: Config, make_id: Callable[[], str]) -> CallerSettin
         connections_per_host=config.host_concurrency,
         matching=Matching(config.result_matching),
         user_agent=f"reefknot/{__version__}",
+        local_host="host.docker.internal" if config.is_docker else "",
     )

@@ -24,6 +24,7 @@ class CallerSettings:
         connections_per_host: the most connections to one host and port; further calls wait.
         matching: how the body of an answer is searched for a result.
         user_agent: what the calls say in their User-Agent header.
+        local_host: the host that is called where a URL says ``localhost`` or ``127.0.0.1``; empty for itself.
         ssl_context: for ``https://``; without it the system's certificate authorities are trusted.
     """
 
@@ -33,6 +34,7 @@ class CallerSettings:
     connections_per_host: int = 128
     matching: Matching = Matching.EXACT
     user_agent: str = "reefknot"
+    local_host: str = ""
     ssl_context: ssl.SSLContext | None = None
 
 

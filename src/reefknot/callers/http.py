@@ -23,7 +23,7 @@ class HttpCaller:
     def __init__(self, settings: CallerSettings) -> None:
         self._matching = settings.matching
         self._client = BranchClient(settings)
-        self._targets = Targets()
+        self._targets = Targets(settings.local_host)
 
     def accepts(self, protocol: str, url: str) -> bool:
         """Every URL of an http transaction, and every http(s) URL of any other but JSON-RPC calls."""

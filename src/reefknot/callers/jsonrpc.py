@@ -23,7 +23,7 @@ class JsonRpcCaller:
         self._matching = settings.matching
         self._make_id = settings.make_id
         self._client = BranchClient(settings)
-        self._targets = Targets()
+        self._targets = Targets(settings.local_host)
 
     def accepts(self, protocol: str, url: str) -> bool:
         """An http(s) URL of a JSON-RPC transaction that contains the word ``method``."""

@@ -21,6 +21,7 @@ _KEPT_IN_QUERY = _KEPT + '"<>\\^`{|}'
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CACHED_TARGETS = 2048
+_LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
 class Target(NamedTuple):
@@ -44,16 +45,27 @@ class Target(NamedTuple):
 
 
 class Targets:
-    """Reads URLs and remembers the last ones that were seen."""
+    """Reads URLs and remembers the last ones that were seen.
 
-    def __init__(self) -> None:
+    Args:
+        local_host: the host to call where a URL says ``localhost`` or ``127.0.0.1``: inside a container
+            those are the container itself. Empty leaves them.
+    """
+
+    def __init__(self, local_host: str = "") -> None:
         self._known: dict[str, Target] = {}
+        self._local_host = local_host
 
     def get(self, url: str) -> Target:
         """Read a URL; never raises."""
         target = self._known.get(url)
         if target is None:
             target = read_target(url)
+            if self._local_host and target.address[0] in _LOCAL_HOSTS:
+                target = target._replace(
+                    address=(self._local_host, target.address[1]),
+                    host_header=target.host_header.replace(target.address[0], self._local_host, 1),
+                )
             if len(self._known) >= _CACHED_TARGETS:
                 del self._known[next(iter(self._known))]
             self._known[url] = target

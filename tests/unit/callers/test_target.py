@@ -111,3 +111,14 @@ def test_jsonrpc_is_told_by_the_text_of_the_url():
     assert not is_jsonrpc("json-rpc", "http://bank/a")
     assert not is_jsonrpc("http", "http://bank/?method=A")
     assert not is_jsonrpc("json-rpc", "bank:80/pkg.method/A")
+
+
+def test_a_local_host_is_called_elsewhere_in_a_container():
+    inside = Targets("host.docker.internal")
+
+    assert inside.get("http://localhost:8081/a?b=localhost").address == ("host.docker.internal", 8081)
+    assert inside.get("http://127.0.0.1/a").address == ("host.docker.internal", 80)
+    assert inside.get("http://localhost:8081/a?b=localhost").host_header == "host.docker.internal:8081"
+    assert inside.get("http://localhost:8081/a?b=localhost").path == "/a?b=localhost"
+    assert inside.get("http://localhost.example/a").address == ("localhost.example", 80)
+    assert Targets().get("http://localhost:8081/").address == ("localhost", 8081)
