@@ -185,7 +185,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         Meta(description="not empty: a branch on `localhost` or `127.0.0.1` is called on `host.docker.internal`"),
     ] = ""
     time_zone_offset: Annotated[
-        str, Meta(pattern=r"^([+-]?\d{1,2})?$", description="hours east of UTC, such as `+8`; all times are UTC", extra=NO_EFFECT)
+        str, Meta(pattern=r"^([+-]?\d{1,2})?$", description="hours east of UTC, such as `+8`", extra=NO_EFFECT)
     ] = ""
     config_update_interval: Annotated[
         int, Meta(ge=1, le=86_400, description="how old the known subscribers of a topic may be")
