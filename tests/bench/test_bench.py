@@ -1,10 +1,12 @@
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from reefknot.bench import report, workloads
@@ -17,22 +19,37 @@ from reefknot.bench.selection import choose
 SECONDS = 120
 
 
-def bench(*words, directory=None):
+class Ran(msgspec.Struct):
+    returncode: int
+    stdout: str
+    stderr: str
+    left: list[str]
+
+
+def bench(*words):
+    """Run the command in a session of its own, so that every process it starts can be found again."""
     command = [sys.executable, "-m", "reefknot", "bench", *words]
-    if directory is not None:
-        command += ["--directory", str(directory)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=SECONDS)
+        return Ran(process.returncode, stdout, stderr, processes_of_session(process.pid))
+    finally:
+        process.kill()
+        process.wait()
 
 
-def processes_with(text):
+def processes_of_session(session):
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
+                fields = (folder / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
                 line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
                 continue
-            if text in line:
+            if int(fields[3]) == session and fields[0] != "Z":
                 found.append(line)
     return found
 
@@ -47,7 +64,7 @@ def test_one_row_yields_plausible_figures_and_leaves_nothing(tmp_path):
     kept = tmp_path / "stores"
     kept.mkdir()
     words = ["--quick", "--rows", "saga/16", "--store", "sqlite", "--json", "--write", str(page)]
-    done = bench(*words, directory=kept)
+    done = bench(*words, "--directory", str(kept))
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     rows = {row["name"]: row for row in told["rows"]}
@@ -68,7 +85,7 @@ def test_one_row_yields_plausible_figures_and_leaves_nothing(tmp_path):
     assert "| sqlite/saga/16 |" in page.read_text()
     assert json.loads(page.with_suffix(".json").read_text()) == told
     assert list(kept.iterdir()) == []
-    assert processes_with(str(kept)) == []
+    assert done.left == []
 
 
 def test_every_transaction_that_was_sent_is_finished(tmp_path):
@@ -145,9 +162,44 @@ def test_rows_are_chosen_by_parts_of_their_names():
     assert "no row has such a name" in unknown.stderr
 
 
+def test_a_busy_machine_is_told():
+    rows = [Row(name=f"echo/{n}", transactions=1, rate=1.0, other_percent=n) for n in (1, 64)]
+    made = report.Report(made="", machine={}, rows=rows, facts=[], failures=[])
+    plan = Plan(1.0, 0.5, Path("/tmp"))
+    assert "during 1 of 2 rows other processes used 64 to 64 % of one core" in report.markdown(made, plan)
+    made.rows.pop()
+    assert "busy" not in report.markdown(made, plan).partition("## Method")[0]
+
+
 def test_targets_are_judged():
     rows = [Row(name="sqlite/saga/64", transactions=1, rate=5_999.0, server_us=100.0, store_us=80.0)]
     facts = [Fact("sqlite/recovery/healthy", 10.5, "s", "")]
-    made = report.Report(made="", machine={}, rows=rows, facts=facts)
+    made = report.Report(made="", machine={}, rows=rows, facts=facts, failures=[])
     lines = report.target_lines(made)
     assert [line.split("|")[-2].strip() for line in lines] == ["met", "**not met**", "**not met**"]
+
+
+def test_a_row_that_fails_is_named_and_the_others_are_kept(tmp_path):
+    page = tmp_path / "results.md"
+    done = bench("--quick", "--rows", "*/memory", "--store", "nothing", "--store", "memory", "--write", str(page))
+    assert done.returncode == 1
+    assert "nothing/memory FAILED: the server did not start" in done.stderr
+    text = page.read_text()
+    assert "* nothing/memory: the server did not start" in text
+    assert "| memory/memory/idle |" in text
+    assert "10,000 unfinished, half answered with ONGOING" in text
+
+
+def test_a_terminated_run_leaves_no_process():
+    command = [sys.executable, "-m", "reefknot", "bench", "--rows", "saga/1", "--store", "sqlite"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 60
+    while len(processes_of_session(process.pid)) < 3:  # itself, the echo, the load
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    until = time.monotonic() + 20
+    while left := processes_of_session(process.pid):
+        assert time.monotonic() < until, left
+        time.sleep(0.02)

@@ -102,8 +102,6 @@ def bench(
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         done = _measure(chosen, to_stderr=as_json)
-    except BenchError as error:
-        raise click.ClickException(str(error)) from error
     finally:
         signal.signal(signal.SIGTERM, before)
     for line in report.target_lines(done):
@@ -113,7 +111,7 @@ def bench(
         click.echo(content, nl=False)
     if page is not None:
         page.write_text(report.markdown(done, plan), encoding="utf-8")
-    return 0
+    return 1 if done.failures else 0
 
 
 def _stop(signum: int, _: FrameType | None) -> NoReturn:
@@ -122,12 +120,17 @@ def _stop(signum: int, _: FrameType | None) -> NoReturn:
 
 
 def _measure(chosen: list[tuple[str, Work]], *, to_stderr: bool) -> report.Report:
-    done = report.Report(made=report.today(), machine=report.machine(), rows=[], facts=[])
+    done = report.Report(made=report.today(), machine=report.machine(), rows=[], facts=[], failures=[])
     click.echo(report.text_header(), err=to_stderr)
     for name, work in chosen:
         if sys.stderr.isatty():
             click.echo(f"… {name}\r", err=True, nl=False)
-        found_rows, found_facts = work()
+        try:
+            found_rows, found_facts = work()
+        except BenchError as error:  # the other rows are worth having
+            done.failures.append(f"{name}: {error}")
+            click.echo(f"{name} FAILED: {error}", err=True)
+            continue
         done.rows += found_rows
         done.facts += found_facts
         report.rate(done.rows)

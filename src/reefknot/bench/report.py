@@ -33,6 +33,9 @@ _COLUMNS = (
     "others %",
 )
 
+#: From so much of one core, in percent, that others used, a run's rates say little.
+_BUSY_PERCENT = 20
+
 #: What Go DTM 1.19 came to with the same workload on a machine of the same kind.
 _GO_DTM = (
     ("embedded (boltdb), full durability", "520", "1,517"),
@@ -72,6 +75,7 @@ class Report(msgspec.Struct, kw_only=True):
     machine: dict[str, str]
     rows: list[Row]
     facts: list[Fact]
+    failures: list[str]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -214,12 +218,15 @@ def markdown(report: Report, plan: Plan) -> str:
     lines = ["# Benchmark results", "", f"Made by `reefknot bench --write` on {report.made}. Do not edit.", ""]
     lines += ["## Machine", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in report.machine.items()]
+    lines += _disturbance(report)
     lines += ["", "## Targets", "", "| target | measured | |", "|---|---|---|", *target_lines(report)]
     lines += ["", "## Rates", "", "Per transaction unless it says otherwise; the method is below.", ""]
     lines += [f"| {' | '.join(_COLUMNS)} |", "|---" + "|---:" * (len(_COLUMNS) - 1) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
     lines += ["", "## Memory, recovery, full store", "", "| figure | value | how |", "|---|---:|---|"]
     lines += [f"| {fact.name} | {fact.value:,.1f} {fact.unit} | {fact.text} |" for fact in report.facts]
+    if report.failures:
+        lines += ["", "## Rows that failed", "", *(f"* {failure}" for failure in report.failures)]
     lines += ["", "## Method", "", _METHOD.format(warm_up=plan.warm_up_seconds, seconds=plan.seconds)]
     lines += ["## For comparison: Go DTM", ""]
     lines += [
@@ -228,6 +235,16 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += ["quoted here, not measured in this run.", "", "| store | sagas/s | µs CPU per saga |", "|---|---:|---:|"]
     lines += [f"| {store} | {rate_text} | {cpu} |" for store, rate_text, cpu in _GO_DTM]
     return "\n".join(lines) + "\n"
+
+
+def _disturbance(report: Report) -> list[str]:
+    """What the reader must know about the machine's other work during the run."""
+    disturbed = [row.other_percent for row in report.rows if row.other_percent > _BUSY_PERCENT]
+    if not disturbed:
+        return []
+    told = f"**The machine was busy:** during {len(disturbed)} of {len(report.rows)} rows other processes used"
+    told += f" {min(disturbed):.0f} to {max(disturbed):.0f} % of one core. Rates and latencies are worse than on an"
+    return ["", told + " idle machine, and CPU times too, as caches are shared out. Repeat the run when it is idle."]
 
 
 def write_json(report: Report, path: Path | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -131,8 +132,10 @@ def echo(plan: Plan, connections: int) -> Row:
 def ceiling(plan: Plan, storage: Storage) -> Row:
     """The store alone, under 64 drivers that do nothing else."""
     with fresh_directory(plan) as directory, Child("alone") as store:
+        started, busy = time.monotonic(), machine_busy_us()
         store.tell(alone.Task(storage.url(directory), drivers=64, seconds=plan.seconds))
         done = store.hear(alone.Done)
+        ended, whole, busy = time.monotonic(), usage(store.pid).total_us, machine_busy_us() - busy
     count = done.transactions
     return Row(
         name=f"{storage.label}/ceiling",
@@ -141,6 +144,7 @@ def ceiling(plan: Plan, storage: Storage) -> Row:
         server_us=done.used.main_us / count,
         store_us=done.used.other_us / count,
         written_kib=done.used.written_bytes / 1024 / count,
+        other_percent=_others(busy, ended - started, whole),
     )
 
 
