@@ -39,13 +39,12 @@ from reefknot.model import (
     TransactionRequest,
 )
 from reefknot.store.base import Created, Decision, Filter, KeyValuePage, Record, Store
+from reefknot.wire.outcome import reason_text
 
 #: How often a compare-and-set is repeated when the state changed between reading and deciding.
 DECIDE_TRIES = 5
 #: How often a waiting request looks whether another node has finished the transaction.
 WAIT_LOOK_SECONDS = 1.0
-#: A rollback reason that a client gives is kept up to this length.
-REASON_CHARACTERS = 1_024
 FORCED_REASON = "stopped by force; no branch was called for it"
 
 
@@ -191,15 +190,15 @@ class Coordinator:
         """The client's code says how it ended."""
         check_gid(request.gid, self._limits)
         move = mode.submit(request)
-        result = request.extra.get("result", "")
-        decision = Decision(request.gid, (Status.PREPARED,), move.to, move.reason, result)
+        reason, result = reason_text(move.reason), request.extra.get("result", "")
+        decision = Decision(request.gid, (Status.PREPARED,), move.to, reason, result)
         if await self._driving.decide(decision, mode) is not None:
             return
         found = await self._store.get(request.gid)
         if found is None:
             raise NotFound(f"storage: NotFound: no {mode.name} with gid {request.gid!r}")
         self._same_mode(found, request.mode)
-        if (found.status, found.reason, found.result) != (move.to, move.reason, result):
+        if (found.status, found.reason, found.result) != (move.to, reason, result):
             raise Refused(f"current status '{found.status}', cannot sumbmit. FAILURE")
 
     # --- deciding from outside ------------------------------------------------------------------
@@ -223,7 +222,7 @@ class Coordinator:
                     await self._store.wake((request.gid,))
                     self._kick()
                     return
-                decision = Decision(request.gid, (found.status,), move.to, move.reason[:REASON_CHARACTERS])
+                decision = Decision(request.gid, (found.status,), move.to, reason_text(move.reason))
                 if await self._driving.decide(decision, mode) is None:
                     continue
                 if body.options.wait and not move.to.final:
