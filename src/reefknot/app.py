@@ -15,6 +15,7 @@ import random
 import secrets
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -31,6 +32,7 @@ from reefknot.errors import ConfigError
 from reefknot.failpoints import Failpoints
 from reefknot.node import Node
 from reefknot.store import open_store
+from reefknot.workers import WORKER_VARIABLE, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -53,9 +55,25 @@ def serve(config: Config) -> int:
         StoreUnavailable: the store does not answer.
     """
     logs.configure(config.log_level, config.log.outputs, config.log_format)
+    if config.workers > 1 and WORKER_VARIABLE not in os.environ:
+        return _serve_with_workers(config)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(config))
     return 0
+
+
+def _serve_with_workers(config: Config) -> int:
+    """Run several node processes on one port; this one only watches them.
+
+    The address is held by a socket that does not listen, so it is free to the workers and to nobody else.
+    """
+    holder = bound_socket(config.http_host, config.http_port, share=True)
+    with contextlib.closing(holder):
+        port = holder.getsockname()[1]
+        # The same command without the reset, which was done and must not be done again.
+        words = [word for word in sys.argv[1:] if word not in ("-r", "--yes")]
+        _log.info("starting workers", extra={"workers": config.workers, "port": port})
+        return Workers([sys.executable, "-m", "reefknot", *words], config.workers, port).run()
 
 
 async def _serve(config: Config) -> None:
@@ -63,11 +81,14 @@ async def _serve(config: Config) -> None:
     if failpoints.armed:
         _log.warning("failpoints are armed: this server will misbehave on purpose")
     location: SecretUrl = config.store.location()
-    listener = listen(config.http_host, config.http_port)
+    port = int(os.environ.get(WORKER_VARIABLE) or config.http_port)
+    listener = listen(config.http_host, port, share=config.workers > 1)
     with contextlib.closing(listener):
         clock = SystemClock()
         store = await open_store(location.reveal(), clock=clock, failpoints=failpoints)
         try:
+            if config.workers > 1 and not store.shared:
+                raise ConfigError(f"Workers: a {store.name} store belongs to one process; use 1, or a database server")
             owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(6)}"
             node = Node(config, store, clock=clock, failpoints=failpoints, rng=random.SystemRandom(), owner=owner)
             if config.require_durability:
@@ -99,19 +120,36 @@ async def _serve(config: Config) -> None:
     _log.info("stopped")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     """A listening socket.
+
+    Args:
+        host: the address.
+        port: the port; 0 is any free one.
+        share: whether other processes that also share may listen on it.
 
     Raises:
         ConfigError: the address cannot be used, or somebody listens there already.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = bound_socket(host, port, share=share)
+    listener.listen(BACKLOG)
+    return listener
+
+
+def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
+    """A socket that has the address and does not listen yet; see ``listen``."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
     except OSError as error:
+        bound.close()
         raise ConfigError(
             f"HttpHost, HttpPort: cannot listen on {host}:{port} ({error.strerror}); choose another port"
         ) from error
+    return bound
 
 
 class _OneWrite:

@@ -63,6 +63,7 @@ root.add_command(config_group)
 @click.option("--host", metavar="H", help="Address to listen on; 0.0.0.0 for all.")
 @click.option("--http-port", type=int, metavar="N", help="Port of the HTTP API; 0 for any free one.")
 @click.option("--grpc-port", type=int, metavar="N", help="Port of the gRPC API.")
+@click.option("--workers", type=int, metavar="N", help="Node processes that share the port.")
 @click.option(
     "--require-durability", type=click.Choice(["full"]), help="Refuse a store that can lose what it acknowledged."
 )
@@ -77,6 +78,7 @@ def serve(
     host: str | None,
     http_port: int | None,
     grpc_port: int | None,
+    workers: int | None,
     require_durability: str | None,
     debug: bool,
     reset: bool,
@@ -94,6 +96,7 @@ def serve(
         "HttpHost": host,
         "HttpPort": http_port,
         "GrpcPort": grpc_port,
+        "Workers": workers,
         "RequireDurability": require_durability,
         "LogLevel": "debug" if debug else None,
     }

@@ -23,7 +23,7 @@ from reefknot.errors import ConfigError
 _DEFAULT = "default"
 
 #: Variables with our prefix that are read elsewhere.
-_OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS"})
+_OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS", "REEFKNOT_WORKER"})
 
 #: Variables that Kubernetes sets in a namespace with a service called reefknot.
 _OF_THE_PLATFORM = ("REEFKNOT_SERVICE_", "REEFKNOT_PORT")

@@ -233,6 +233,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     purge_interval: Annotated[
         int, Meta(ge=1, le=86_400, description="pause between two removals of old transactions", extra=OURS)
     ] = 60
+    workers: Annotated[
+        int,
+        Meta(ge=1, le=256, description="node processes on one port; more than 1 needs a database server", extra=OURS),
+    ] = 1
     require_durability: Annotated[
         Literal["", "full"],
         Meta(description="`full`: refuse to start on a store that can lose what it acknowledged", extra=OURS),

@@ -207,6 +207,8 @@ class Store(Protocol):
 
     #: The URL scheme, for messages only; nothing may branch on it.
     name: str
+    #: Whether several processes may use the store at once.
+    shared: bool
     #: Names of optional methods this store does not offer.
     missing: frozenset[str]
 

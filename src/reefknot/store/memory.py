@@ -64,6 +64,7 @@ class MemoryStore:
     """Keeps transactions in dictionaries; nothing survives the process."""
 
     name = "memory"
+    shared = False
     missing: frozenset[str] = frozenset()
 
     def __init__(self, clock: Clock, failpoints: Failpoints) -> None:

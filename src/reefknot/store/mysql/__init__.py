@@ -96,6 +96,7 @@ class MySqlStore:
     """Keeps transactions in the tables of one database. Made by ``open``."""
 
     name = "mysql"
+    shared = True
     missing: frozenset[str] = frozenset()
 
     def __init__(self, location: Location, sql: dict[str, str], clock: Clock, failpoints: Failpoints) -> None:

@@ -107,6 +107,7 @@ class PostgresStore:
     """Keeps transactions in the tables of one schema. Made by ``open``."""
 
     name = "postgres"
+    shared = True
     missing: frozenset[str] = frozenset()
 
     def __init__(

@@ -91,6 +91,7 @@ class SqliteStore:
     """Keeps transactions in one SQLite file. Made by ``open``."""
 
     name = "sqlite"
+    shared = False
     missing: frozenset[str] = frozenset()
 
     def __init__(self, path: Path, lock: int, host: Host, clock: Clock, failpoints: Failpoints) -> None:
