@@ -56,48 +56,56 @@ class Case(NamedTuple):
         return "-".join(part for part in (self.failpoint.replace("@", "-hit"), self.mode) if part)
 
 
+def cases_of(mode):
+    """The cases that every mode has."""
+    last = REQUESTS[mode] + 1
+    # A workflow that ends during its wake-up ends the wake-up as well: let it take two.
+    late = "ongoing" if mode == "workflow" else ""
+    for point in ("api.recv", "api.before_ack", "api.after_ack"):
+        yield Case(f"{point}@{last}", mode)
+    if last > 2:
+        yield Case("api.before_ack@2", mode)
+    for point in ("call.before_send", "call.sent_no_reply", "call.reply_before_record"):
+        yield Case(point, mode, first=late)
+        if not late:
+            yield Case(f"{point}@2", mode)
+    for point in ("record.before_commit", "record.after_commit"):
+        yield Case(point, mode, first=late)
+    for point in ("group.batch_built@3", "group.batch_committed@3", "group.batch_committed@4"):
+        yield Case(point, mode)
+    for point in ("claim.committed_not_loaded", "claim.loaded", "claim.selected@3"):
+        yield Case(point, mode, first="ongoing")
+    for point in ("renew.before", "renew.after"):
+        yield Case(point, mode, first="long")
+    for point in ("shutdown.before_release", "shutdown.released"):
+        yield Case(point, mode, first="ongoing", needs="SIGTERM")
+
+
+#: Failpoints that only some modes reach.
+SOME_MODES = (
+    (("api.validated", "submit.before_insert", "submit.after_insert"), SUBMITTING),
+    (("prepare.before_insert", "prepare.after_insert"), PREPARING),
+    (("register.before_insert", "register.after_insert@2"), ("tcc-confirm", "tcc-cancel", "xa", "workflow")),
+    (("decide.before_cas", "decide.after_cas"), DECIDING),
+    (("finish.before", "finish.after"), SERVER_FINISHES),
+    (("call.before_send@3", "call.reply_before_record@3", "record.after_commit@3"), ("saga-rollback",)),
+    (("saga.before_abort",), ("saga-rollback", "saga-timeout", "tcc-timeout")),
+    (("saga.before_compensate",), ("saga-rollback", "tcc-cancel", "xa-rollback")),
+    (("timeout.detected",), ("saga-timeout", "tcc-timeout")),
+    (("msg.before_checkback", "msg.after_checkback"), ("msg-query",)),
+    (("workflow.decision_recorded",), ("workflow",)),
+    (("topic.refresh@2",), ("msg-submit",)),
+)
+
+
 def cases():
     for mode in MODES:
-        last = REQUESTS[mode] + 1
-        # A workflow that ends during its wake-up ends the wake-up as well: let it take two.
-        late = "ongoing" if mode == "workflow" else ""
-        for point in ("api.recv", "api.before_ack", "api.after_ack"):
-            yield Case(f"{point}@{last}", mode)
-        if last > 2:
-            yield Case("api.before_ack@2", mode)
-        for point in ("call.before_send", "call.sent_no_reply", "call.reply_before_record"):
-            yield Case(point, mode, first=late)
-            if mode != "workflow":
-                yield Case(f"{point}@2", mode)
-        for point in ("record.before_commit", "record.after_commit"):
-            yield Case(point, mode, first=late)
-        for point in ("group.batch_built@3", "group.batch_committed@3", "group.batch_committed@4"):
-            yield Case(point, mode)
-        for point in ("claim.committed_not_loaded", "claim.loaded"):
-            yield Case(point, mode, first="ongoing")
-        yield Case("claim.selected@3", mode, first="ongoing")
-        for point in ("renew.before", "renew.after"):
-            yield Case(point, mode, first="long")
-        for point in ("shutdown.before_release", "shutdown.released"):
-            yield Case(point, mode, first="ongoing", needs="SIGTERM")
-    yield Case("workflow.callback_sent", "workflow", first="ongoing")
-    for points, modes in (
-        (("api.validated", "submit.before_insert", "submit.after_insert"), SUBMITTING),
-        (("prepare.before_insert", "prepare.after_insert"), PREPARING),
-        (("register.before_insert", "register.after_insert@2"), ("tcc-confirm", "tcc-cancel", "xa", "workflow")),
-        (("decide.before_cas", "decide.after_cas"), DECIDING),
-        (("finish.before", "finish.after"), SERVER_FINISHES),
-        (("call.before_send@3", "call.reply_before_record@3", "record.after_commit@3"), ("saga-rollback",)),
-        (("saga.before_abort",), ("saga-rollback", "saga-timeout", "tcc-timeout")),
-        (("saga.before_compensate",), ("saga-rollback", "tcc-cancel", "xa-rollback")),
-        (("timeout.detected",), ("saga-timeout", "tcc-timeout")),
-        (("msg.before_checkback", "msg.after_checkback"), ("msg-query",)),
-        (("workflow.decision_recorded",), ("workflow",)),
-        (("topic.refresh@2",), ("msg-submit",)),
-    ):
+        yield from cases_of(mode)
+    for points, modes in SOME_MODES:
         for point in points:
             for mode in modes:
                 yield Case(point, mode)
+    yield Case("workflow.callback_sent", "workflow", first="ongoing")
 
 
 CASES = tuple(cases())

@@ -159,7 +159,7 @@ class ScriptedCaller:
             outcome, result = Unknown("HTTP 500"), "unclear"
         else:
             world.effects.apply(call.gid, call.branch_id, call.op)
-        world.calls[position] = replace(world.calls[position], ended_ms=world.stamp(), result=result)
+        world.finish_call(position, result)
         if not answer.done():
             answer.set_result(outcome)
 
@@ -184,6 +184,10 @@ class World:
     def stamp(self):
         """The time in milliseconds, different and later at each call."""
         return self.clock.now_ms() + next(self._order) * 1e-7
+
+    def finish_call(self, position, result):
+        """Note what the participant answered."""
+        self.calls[position] = replace(self.calls[position], ended_ms=self.stamp(), result=result)
 
     def duration(self):
         """How long a participant takes: now and then longer than a lease, or than the time limit."""
@@ -248,8 +252,8 @@ class World:
         return all((record := self.store._records.get(ack.gid)) is None or record.finished_ms for ack in self.acks)
 
     async def history(self):
-        details_of = self.nodes[0].coordinator.get
-        final = [stored(query_reply(await details_of(gid))) for gid in self.store._records]
+        records = self.store._records.values()
+        final = [stored(query_reply(details(self.modes[record.mode], record, 0))) for record in records]
         return History(
             acks=tuple(self.acks),
             calls=tuple(self.calls),
