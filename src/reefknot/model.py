@@ -8,11 +8,26 @@ written by the previous version stay readable.
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum
+from typing import TypeVar
 
 import msgspec
 
+EnumClass = TypeVar("EnumClass", bound=type[Enum])
 
+
+def direct_members(enum: EnumClass) -> EnumClass:
+    """Make the members of an enumeration plain attributes of its class.
+
+    Python 3.11 finds ``Status.PREPARED`` through ``EnumType.__getattr__``: 220 ns instead of 14, some
+    forty times in each transaction. Later versions do by themselves what this does.
+    """
+    for member in enum:
+        type.__setattr__(enum, member.name, member)
+    return enum
+
+
+@direct_members
 class Status(StrEnum):
     """Where a transaction or one of its branch operations stands."""
 
@@ -32,6 +47,7 @@ class Status(StrEnum):
 UNFINISHED = (Status.PREPARED, Status.SUBMITTED, Status.ABORTING)
 
 
+@direct_members
 class Op(StrEnum):
     """The operations a branch can have. A workflow may use names of its own."""
 

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 
 from reefknot.coordinator.records import with_progress
-from reefknot.engine.commands import Backoff, Call, Move, Retry, Settle
+from reefknot.engine.commands import Backoff, Call, Command, Move, Retry, Settle
 from reefknot.engine.mode import Mode
 from reefknot.model import Failure, Ongoing, OpProgress, Outcome, Snapshot, Status, Success, Unknown
 
@@ -86,10 +86,15 @@ class Drive:
         """Visits that failed in a row, this one included: a success in between starts afresh."""
         return (0 if self.progressed else self.s.tx.attempts) + (1 if self.grew else 0)
 
-    def new_calls(self, calls: list[Call]) -> list[Call]:
-        """The calls that this drive has not made yet; they count as made from now on."""
-        fresh = [call for call in calls if (call.op.branch_id, call.op.op) not in self.called]
-        self.called.update((call.op.branch_id, call.op.op) for call in fresh)
+    def new_calls(self, commands: list[Command]) -> list[Call]:
+        """The calls among the commands that this drive has not made yet; they count as made from now on."""
+        fresh = []
+        for command in commands:
+            if isinstance(command, Call):
+                key = (command.op.branch_id, command.op.op)
+                if key not in self.called:
+                    self.called.add(key)
+                    fresh.append(command)
         return fresh
 
     def move(self, move: Move, now_ms: int) -> None:

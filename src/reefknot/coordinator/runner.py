@@ -115,7 +115,7 @@ class Runner:
                 elif end := await self._move(drive, head):
                     return end
                 continue
-            calls = drive.new_calls([command for command in commands if isinstance(command, Call)])
+            calls = drive.new_calls(commands)
             if drive.dirty and (calls or drive.running):
                 await self._record(drive)
             if calls:

@@ -6,7 +6,7 @@ from enum import Enum
 
 import msgspec
 
-from reefknot.model import BranchOp, Status
+from reefknot.model import BranchOp, Status, direct_members
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -36,6 +36,7 @@ class Move(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+@direct_members
 class Backoff(Enum):
     """How a retry changes the interval."""
 
