@@ -78,6 +78,27 @@ class Service:
         self.calls[position] = Call(*key, started_ms, now_ms())
 
 
+class DistantStore:
+    """A memory store as if behind a network: every call takes a moment before and after it is applied."""
+
+    def __init__(self, inner, rng):
+        self._inner = inner
+        self._rng = rng
+        self.now_ms = inner.now_ms
+        self.name = inner.name
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+
+        async def call(*args, **kwargs):
+            await asyncio.sleep(self._rng.uniform(0, 0.003))
+            result = await method(*args, **kwargs)
+            await asyncio.sleep(self._rng.uniform(0, 0.003))
+            return result
+
+        return call
+
+
 class Arena:
     """Nodes over one store with a client that asks any of them, and what came of it."""
 
@@ -93,6 +114,8 @@ class Arena:
         """Start the nodes; stop them in the end."""
         clock, failpoints, stop = SystemClock(), Failpoints(), asyncio.Event()
         store = await open_store(store_url, clock=clock, failpoints=failpoints)
+        if store.name == "memory":
+            store = DistantStore(store, self.rng)
         config = Config()
         running, started = [], []
         for number in range(nodes):
