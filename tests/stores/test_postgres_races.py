@@ -45,7 +45,8 @@ async def test_the_race_is_lost_without_the_lock(nodes):
     """Shows that the test above can fail."""
     client, decider = await nodes(), await nodes()
     client._sql["register"], replaced = LOCK.subn(
-        r"SELECT t.gid, $9::bigint AS unused FROM \1 t \2), added", client._sql["register"].replace("FROM clock\n    WHERE", "WHERE")
+        r"SELECT t.gid, $9::bigint AS unused FROM \1 t \2), added",
+        client._sql["register"].replace("FROM clock\n    WHERE", "WHERE"),
     )
     assert replaced == 1
     assert sum(await races(client, decider, 500, "unlocked")) > 0

