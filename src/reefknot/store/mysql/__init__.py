@@ -37,8 +37,8 @@ from reefknot.store.mysql import recovery
 from reefknot.store.mysql import schema as tables
 from reefknot.store.mysql.batches import CreateBatch, DecisionBatch, Outcome, Registration, Statements, WriteBatch
 from reefknot.store.mysql.location import Location, parse_url
-from reefknot.store.mysql.rows import Row, entry_of, record_of, stats_of
-from reefknot.store.mysql.session import Pool, Session
+from reefknot.store.mysql.rows import entry_of, record_of, stats_of
+from reefknot.store.mysql.session import Command, Pool, Row, Session
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.server_time import StoreTime
 from reefknot.store.statements import load_statements
@@ -129,11 +129,9 @@ class MySqlStore:
         await self._changing.run(self._statements.start)
 
     async def ping(self) -> None:
-        async def settings(session: Session) -> list[Row]:
-            await self._statements.start(session)
-            return await session.rows(self._sql["server_settings"])
-
-        ((_, _, read_only),) = await self._changing.run(settings)
+        ask: Command = (self._sql["server_settings"], ())
+        (settings,) = await self._changing.run(lambda session: self._statements.start(session, ask))
+        ((_, _, read_only),) = settings.rows
         if str(read_only) not in {"0", "OFF"}:
             raise StoreUnavailable(f"MySQL {self._location.name}: the server takes no writes now (read_only)")
 
@@ -194,7 +192,7 @@ class MySqlStore:
         gids = [gid.encode()]
 
         async def read(session: Session) -> Record | None:
-            rows = await session.rows(self._statements.listed("get", gids), gids)
+            rows = await session.rows(*self._statements.listed("get", gids))
             if not rows:
                 return None
             branches = await self._statements.branches(session, [rows[0][0]])
@@ -254,7 +252,7 @@ class MySqlStore:
     async def purge(self, older_than_ms: int, limit: int) -> int:
         if self._fail.armed:
             await self._fail.hit("purge.before_delete")
-        await self._changing.run(self._statements.start)
+        await self._changing.run(self._statements.start)  # a closed store refuses, whatever the limit
         deleted = 0
         while deleted < limit:
             size = min(limit - deleted, _PURGE_SLICE)
@@ -281,11 +279,11 @@ class MySqlStore:
         return deleted
 
     async def stats(self) -> Stats:
-        async def count(session: Session) -> list[Row]:
-            await self._statements.start(session)
-            return await session.rows(self._sql["count_unfinished"])
-
-        return stats_of(await self._reading.run(count, seconds=_LONG_SECONDS, commits=False))
+        ask: Command = (self._sql["count_unfinished"], ())
+        (counts,) = await self._reading.run(
+            lambda session: self._statements.start(session, ask), seconds=_LONG_SECONDS, commits=False
+        )
+        return stats_of(counts.rows)
 
     async def kv_get(self, category: str, key: str) -> KeyValue | None:
         rows = await self._rows("kv_get", category.encode(), key.encode())

@@ -1,8 +1,9 @@
 """Many creates, reports or decisions in one transaction, each kind in few statements for all.
 
 A class here serves one lane: a connection of its own with a queue in front of it (see
-``groupcommit``). Rows go to the database sorted by gid, so that two batches rarely wait for each
-other in a circle; where they do, the database ends one of them and ``Session`` repeats it.
+``groupcommit``). A batch of creates or reports is one packet with its commit. Rows go to the
+database sorted by gid, so that two batches rarely wait for each other in a circle; where they do,
+the database ends one of them and ``Session`` repeats it.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from msgspec.structs import replace
 
 from reefknot.model import Status
 from reefknot.store.base import BranchRow, Created, Decision, NewTransaction, Record, Write
-from reefknot.store.mysql.rows import Row, branch_of, branches_by_id, create_values, record_of, write_values
-from reefknot.store.mysql.session import Session, chunks
+from reefknot.store.mysql.rows import branch_of, branches_by_id, create_values, record_of, write_values
+from reefknot.store.mysql.session import Answer, Command, Row, Session, chunks
 from reefknot.store.server_time import StoreTime
 
 
@@ -32,45 +33,42 @@ class Statements:
         self.sql = sql
         self.time = time
 
-    def clock(self) -> tuple[str, tuple[Any, ...]]:
-        """The text and the values that open a transaction: they set its time and its number."""
+    def clock(self) -> Command:
+        """The first statement of a transaction: it sets its time and its number."""
         batch = secrets.randbits(62)
         given = self.time.given
         if given is None:
-            return self.sql["clock"] + "; ", (batch,)
-        return self.sql["clock_given"] + "; ", (given, batch)
+            return self.sql["clock"], (batch,)
+        return self.sql["clock_given"], (given, batch)
 
-    def many(self, name: str, rows: Sequence[Row]) -> tuple[str, list[Any]]:
-        """A statement for several rows, and its values."""
-        row = self.sql[f"{name}_row"]
-        between = ", " if row.startswith("(") else " UNION ALL "
-        text = self.sql[name].replace("{rows}", between.join([row] * len(rows)))
-        return text, [value for values in rows for value in values]
+    def many(self, name: str, rows: Sequence[Row], between: str = ", ", *first: Any) -> Command:
+        """A statement for several rows.
 
-    def listed(self, name: str, ids: Sequence[Any]) -> str:
-        """A statement with a list of ids, of which there is at least one."""
-        return self.sql[name].replace("{ids}", ", ".join(["%s"] * len(ids)))
+        Args:
+            name: the statement.
+            rows: their values.
+            between: what stands between two rows.
+            first: values of the statement that stand before those of the rows.
+        """
+        text = self.sql[name].replace("{rows}", between.join([self.sql[f"{name}_row"]] * len(rows)))
+        return text, [*first, *(value for values in rows for value in values)]
 
-    async def start(self, session: Session) -> int:
-        """Open a transaction; returns its time."""
-        prefix, values = self.clock()
+    def listed(self, name: str, ids: Sequence[Any], *first: Any) -> Command:
+        """A statement with a list of ids, of which there is at least one, after other values."""
+        return self.sql[name].replace("{ids}", ", ".join(["%s"] * len(ids))), [*first, *ids]
+
+    async def start(self, session: Session, *commands: Command) -> list[Answer]:
+        """Open a transaction with its time, which is learnt, and run commands in the same packet."""
         sent = self.time.sent()
-        ((now_ms,),) = await session.rows_second(prefix + self.sql["now"], values)
-        self.time.replied(sent, now_ms)
-        return int(now_ms)
-
-    async def for_rows(self, session: Session, name: str, rows: Sequence[Row]) -> int:
-        """Run a statement for several rows, in as many parts as the server's packet size asks for."""
-        count = 0
-        for part in chunks(rows, session.max_packet):
-            count += await session.execute(*self.many(name, part))
-        return count
+        answers = await session.script((self.clock(), (self.sql["now"], ()), *commands))
+        self.time.replied(sent, answers[1].rows[0][0])
+        return answers[2:]
 
     async def branches(self, session: Session, tx_ids: Sequence[int]) -> dict[int, tuple[BranchRow, ...]]:
         """The branches of these transactions."""
         if not tx_ids:
             return {}
-        return branches_by_id(await session.rows(self.listed("get_branches", tx_ids), tx_ids))
+        return branches_by_id(await session.rows(*self.listed("get_branches", tx_ids)))
 
 
 class CreateBatch:
@@ -92,17 +90,13 @@ class CreateBatch:
             results[first[gid.decode()]] = Created(row_id, created_ms)
         return results
 
-    async def _insert(self, session: Session, rows: Sequence[Row]) -> list[Row]:
+    async def _insert(self, session: Session, rows: Sequence[Row]) -> Sequence[Row]:
         """The gids, ids and times of those that are new."""
         statements = self._statements
-        prefix, values = statements.clock()
+        inserts = [statements.many("create", part) for part in chunks(rows, session.max_packet)]
+        created = statements.listed("created", [row[0] for row in rows])
         sent = statements.time.sent()
-        for part in chunks(rows, session.max_packet):
-            text, more = statements.many("create", part)
-            await session.execute_last(prefix + text, [*values, *more])
-            prefix, values = "", ()
-        gids = [row[0] for row in rows]
-        found = await session.rows(statements.listed("created", gids), gids)
+        found = (await session.script((statements.clock(), *inserts, created), commit=True))[-1].rows
         if found:
             statements.time.replied(sent, found[0][2])
         return found
@@ -117,30 +111,19 @@ class WriteBatch:
 
     async def execute(self, batch: Sequence[Write]) -> list[bool]:
         """One result per report: whether it was accepted."""
-        turns = [[(place, write_values(batch[place])) for place in turn] for turn in _turns(batch)]
-        return await self._session.run(lambda session: self._apply(session, len(batch), turns))
-
-    async def _apply(self, session: Session, size: int, turns: Sequence[Sequence[tuple[int, Row]]]) -> list[bool]:
-        results = [False] * size
-        for turn in turns:
-            refused = await self._refused(session, [row for _, row in turn])
-            for place, row in turn:
-                results[place] = row[0] not in refused
+        # The sort keeps the order of two reports of one transaction.
+        places = sorted(range(len(batch)), key=lambda place: batch[place].gid)
+        commands: list[Command] = []
+        for place in places:
+            name, values = write_values(batch[place])
+            commands.append((self._statements.sql[name], values))
+        answers = await self._session.run(
+            lambda session: session.script((self._statements.clock(), *commands), commit=True)
+        )
+        results = [False] * len(batch)
+        for place, answer in zip(places, answers[1:], strict=True):
+            results[place] = answer.found == 1
         return results
-
-    async def _refused(self, session: Session, rows: Sequence[Row]) -> frozenset[bytes]:
-        """Update rows; returns the gids of those that were not as expected."""
-        prefix, values = self._statements.clock()
-        accepted = 0
-        for part in chunks(rows, session.max_packet):
-            text, more = self._statements.many("write", part)
-            accepted += await session.execute_last(prefix + text, [*values, *more])
-            prefix, values = "", ()
-        if accepted == len(rows):
-            return frozenset()
-        gids = [row[0] for row in rows]
-        found = await session.rows(self._statements.listed("written", gids), gids)
-        return frozenset(gids).difference(row[0] for row in found)
 
 
 class Registration:
@@ -157,12 +140,14 @@ class Locked:
     """What a batch knows of a transaction whose row it holds."""
 
     def __init__(self, row: Row) -> None:
-        self.gid = row[0].decode()
+        self.gid: bytes = row[0]
         self.id: int = row[1]
-        self.mode = row[2].decode()
+        self.mode: str = row[2].decode()
         self.status = Status(row[3].decode())
-        self.finished = row[4] > 0
-        self.now_ms: int = row[5]
+        self.owner: str = row[4].decode()
+        self.epoch: int = row[5]
+        self.finished = row[6] > 0
+        self.now_ms: int = row[7]
 
 
 Outcome = Record | tuple[BranchRow, ...] | None
@@ -177,79 +162,83 @@ class DecisionBatch:
 
     async def execute(self, batch: Sequence[Decision | Registration]) -> list[Outcome]:
         """The record after each decision, the rows after each registration, or None."""
-        turns = _turns(batch)
-        return await self._session.run(lambda session: self._apply(session, batch, turns))
+        return await self._session.run(lambda session: self._apply(session, batch))
 
-    async def _apply(
-        self, session: Session, batch: Sequence[Decision | Registration], turns: Sequence[Sequence[int]]
-    ) -> list[Outcome]:
+    async def _apply(self, session: Session, batch: Sequence[Decision | Registration]) -> list[Outcome]:
         results: list[Outcome] = [None] * len(batch)
-        for turn in turns:
-            locked = await self._lock(session, [batch[place].gid.encode() for place in turn])
-            decisions = []
-            registrations = []
-            for place in turn:
-                operation = batch[place]
-                held = locked.get(operation.gid)
-                if held is None:
-                    continue
-                if isinstance(operation, Decision):
-                    if not held.finished and held.status in operation.expect:
-                        decisions.append((place, held, operation))
-                elif held.mode == operation.mode and held.status is Status.PREPARED:
-                    registrations.append((place, held, operation))
-            if decisions:
-                await self._decide(session, decisions, results)
-            if registrations:
-                await self._register(session, registrations, results)
+        for turn in _turns(batch):
+            operations = [batch[place] for place in turn]
+            for place, outcome in zip(turn, await self._turn(session, operations), strict=True):
+                results[place] = outcome
         return results
 
-    async def _lock(self, session: Session, gids: Sequence[bytes]) -> dict[str, Locked]:
-        prefix, values = self._statements.clock()
-        text = self._statements.listed("lock", gids)
-        sent = self._statements.time.sent()
-        found = [Locked(row) for row in await session.rows_second(prefix + text, [*values, *gids])]
-        for held in found[:1]:
-            self._statements.time.replied(sent, held.now_ms)
-        return {held.gid: held for held in found}
+    async def _turn(self, session: Session, operations: Sequence[Decision | Registration]) -> list[Outcome]:
+        """Apply operations on as many transactions: look at them all, then change them all."""
+        locked, existing = await self._look(session, operations)
+        results: list[Outcome] = []
+        commands: list[Command] = []
+        decided: list[tuple[int, int]] = []  # the place of a decision's result, and of the answers for it
+        for operation in operations:
+            held = locked.get(operation.gid.encode())
+            found = existing.get(operation.gid, ())
+            outcome: Outcome = None
+            if held is None:
+                pass
+            elif isinstance(operation, Decision):
+                if not held.finished and held.status in operation.expect:
+                    decided.append((len(results), len(commands) + 1))
+                    commands += self._decide(held, operation)
+            elif held.mode == operation.mode and held.status is Status.PREPARED:
+                outcome = found or tuple(replace(branch, created_ms=held.now_ms) for branch in operation.branches)
+                if not found:
+                    commands += self._register(session, held, operation)
+            results.append(outcome)
+        if commands:
+            answers = await session.script(commands)
+            for place, answer in decided:
+                branches = tuple(branch_of(row[1:]) for row in answers[answer + 1].rows)
+                results[place] = record_of(answers[answer].rows[0], branches)
+        return results
 
-    async def _decide(
-        self, session: Session, decisions: Sequence[tuple[int, Locked, Decision]], results: list[Outcome]
-    ) -> None:
+    async def _look(
+        self, session: Session, operations: Sequence[Decision | Registration]
+    ) -> tuple[dict[bytes, Locked], dict[str, tuple[BranchRow, ...]]]:
+        """Lock the transactions; of registrations also find the rows that exist, in the order asked."""
         statements = self._statements
-        await statements.for_rows(session, "decide", [_decide_values(held, made) for _, held, made in decisions])
-        ids = [held.id for _, held, _ in decisions]
-        gids = [made.gid.encode() for _, _, made in decisions]
-        rows = {row[0]: row for row in await session.rows(statements.listed("get", gids), gids)}
-        branches = await statements.branches(session, ids)
-        for place, held, _ in decisions:
-            results[place] = record_of(rows[held.id], branches.get(held.id, ()))
+        wishes = [wish for wish in operations if isinstance(wish, Registration) and wish.branches]
+        commands = [statements.clock(), statements.listed("lock", [wish.gid.encode() for wish in operations])]
+        for wish in wishes:
+            pairs = [(branch.branch_id.encode(), branch.op.encode()) for branch in wish.branches]
+            commands.append(statements.many("find_branches", pairs, " OR ", wish.gid.encode()))
+        sent = statements.time.sent()
+        answers = await session.script(commands)
+        held = [Locked(row) for row in answers[1].rows]
+        if held:
+            statements.time.replied(sent, held[0].now_ms)
+        existing = {}
+        for wish, answer in zip(wishes, answers[2:], strict=True):
+            rows = {(row.branch_id, row.op): row for row in map(branch_of, answer.rows)}
+            asked = [(branch.branch_id, branch.op) for branch in wish.branches]
+            existing[wish.gid] = tuple(rows[pair] for pair in asked if pair in rows)
+        return {row.gid: row for row in held}, existing
 
-    async def _register(
-        self, session: Session, registrations: Sequence[tuple[int, Locked, Registration]], results: list[Outcome]
-    ) -> None:
-        existing: dict[tuple[int, str, str], BranchRow] = {}
-        pairs = [
-            (held.id, branch.branch_id.encode(), branch.op.encode())
-            for _, held, wish in registrations
-            for branch in wish.branches
+    def _decide(self, held: Locked, decision: Decision) -> list[Command]:
+        """Change the transaction, then read it and its branches."""
+        statements = self._statements
+        return [
+            (statements.sql["decide"], _decide_values(held, decision)),
+            statements.listed("get", [held.gid]),
+            statements.listed("get_branches", [held.id]),
         ]
-        for part in chunks(pairs, session.max_packet):
-            for tx_id, *row in await session.rows(*self._statements.many("find_branches", part)):
-                branch = branch_of(row)
-                existing[tx_id, branch.branch_id, branch.op] = branch
-        new_rows: list[Row] = []
-        touched: list[Row] = []
-        for place, held, wish in registrations:
-            keys = [(held.id, branch.branch_id, branch.op) for branch in wish.branches]
-            if found := tuple(existing[key] for key in keys if key in existing):
-                results[place] = found
-                continue
-            results[place] = tuple(replace(branch, created_ms=held.now_ms) for branch in wish.branches)
-            new_rows += (_branch_values(held, branch) for branch in wish.branches)
-            touched.append((held.id, wish.due_in_ms))
-        await self._statements.for_rows(session, "insert_branches", new_rows)
-        await self._statements.for_rows(session, "touch", touched)
+
+    def _register(self, session: Session, held: Locked, wish: Registration) -> list[Command]:
+        """Add the rows and move the due time."""
+        statements = self._statements
+        rows = [_branch_values(held, branch) for branch in wish.branches]
+        return [
+            *(statements.many("insert_branches", part) for part in chunks(rows, session.max_packet)),
+            (statements.sql["touch"], (wish.due_in_ms >= 0, wish.due_in_ms, held.id)),
+        ]
 
 
 def _turns(batch: Iterable[Any]) -> list[list[int]]:
@@ -266,13 +255,13 @@ def _turns(batch: Iterable[Any]) -> list[list[int]]:
 
 
 def _decide_values(held: Locked, decision: Decision) -> Row:
-    """The values of ``decide_row``."""
+    """The values of ``decide``."""
     final = decision.status.final
     leased = bool(decision.owner) and decision.lease_ms > 0 and not final
     return (
-        *(held.id, decision.status.value, decision.body, decision.request_hash, decision.reason.encode()),
-        *(decision.result.encode(), decision.owner.encode() if leased else b"", decision.lease_ms if leased else 0),
-        *(-1 if final else decision.due_in_ms, final),
+        *(decision.status.value, decision.body, decision.request_hash, decision.reason.encode()),
+        *(decision.result.encode(), decision.owner.encode() if leased else b"", leased, decision.lease_ms),
+        *(not final, decision.due_in_ms, final, held.id),
     )
 
 

@@ -11,8 +11,8 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from reefknot.store.base import NEVER_MS, Claimed
-from reefknot.store.mysql.batches import Statements
-from reefknot.store.mysql.rows import record_of
+from reefknot.store.mysql.batches import Locked, Statements
+from reefknot.store.mysql.rows import branches_by_id, record_of
 from reefknot.store.mysql.session import Session
 
 Item = TypeVar("Item")
@@ -26,19 +26,17 @@ _SLICE = 1_000
 
 async def claim(session: Session, statements: Statements, owner: str, limit: int, lease_ms: int) -> tuple[Claimed, ...]:
     """Take over what is due and not leased."""
-    prefix, values = statements.clock()
-    sent = statements.time.sent()
-    rows = await session.rows_second(prefix + statements.sql["find_due"], [*values, limit])
-    if not rows:
+    (due,) = await statements.start(session, (statements.sql["find_due"], (limit,)))
+    if not due.rows:
         return ()
-    now_ms: int = rows[0][_NOW]
-    statements.time.replied(sent, now_ms)
-    ids = [row[0] for row in rows]
-    await session.execute(statements.listed("take", ids), [owner.encode(), lease_ms, lease_ms, *ids])
-    branches = await statements.branches(session, ids)
+    now_ms: int = due.rows[0][_NOW]
+    ids = [row[0] for row in due.rows]
+    take = statements.listed("take", ids, owner.encode(), lease_ms, lease_ms)
+    _, found = await session.script((take, statements.listed("get_branches", ids)))
+    branches = branches_by_id(found.rows)
     until = now_ms + lease_ms
     claimed = []
-    for row in rows:
+    for row in due.rows:
         old = record_of(row, branches.get(row[0], ()))
         taken = replace(
             old,
@@ -57,24 +55,24 @@ async def renew(
     session: Session, statements: Statements, owner: str, held: Sequence[tuple[str, int]], lease_ms: int
 ) -> frozenset[str]:
     """Extend leases; the gids that are still held."""
+    epochs = {(gid.encode(), epoch) for gid, epoch in held}
     await statements.start(session)
     kept: set[str] = set()
-    for part in _slices(sorted((gid.encode(), epoch) for gid, epoch in set(held))):
-        text, values = statements.many("find_held", part)
-        found = await session.rows(text, [*values, owner.encode()])
-        if ids := [row[1] for row in found]:
-            await session.execute(statements.listed("renew", ids), [lease_ms, lease_ms, *ids])
-        kept.update(row[0].decode() for row in found)
+    for part in _slices(sorted({gid for gid, _ in epochs})):
+        rows = [Locked(row) for row in await session.rows(*statements.listed("lock", part))]
+        mine = [row for row in rows if (row.gid, row.epoch) in epochs and row.owner == owner and not row.finished]
+        if mine:
+            await session.execute(*statements.listed("renew", [row.id for row in mine], lease_ms, lease_ms))
+        kept.update(row.gid.decode() for row in mine)
     return frozenset(kept)
 
 
 async def release(session: Session, statements: Statements, owner: str) -> int:
     """Give up every lease of an owner."""
-    await statements.start(session)
-    ids = [row[0] for row in await session.rows(statements.sql["find_owned"], (owner.encode(),))]
+    (owned,) = await statements.start(session, (statements.sql["find_owned"], (owner.encode(),)))
     count = 0
-    for part in _slices(sorted(ids)):
-        count += await session.execute(statements.listed("release", part), [owner.encode(), *part])
+    for part in _slices(sorted(row[0] for row in owned.rows)):
+        count += await session.execute(*statements.listed("release", part, owner.encode()))
     return count
 
 
@@ -83,25 +81,23 @@ async def wake(session: Session, statements: Statements, gids: Sequence[str]) ->
     await statements.start(session)
     count = 0
     for part in _slices(sorted(gid.encode() for gid in set(gids))):
-        count += await session.execute(statements.listed("wake", part), part)
+        count += await session.execute(*statements.listed("wake", part))
     return count
 
 
 async def wake_later(session: Session, statements: Statements, later_than_ms: int, limit: int) -> tuple[int, bool]:
     """Make due what is due later."""
-    await statements.start(session)
-    found = await session.rows(statements.sql["find_later"], (later_than_ms, limit + 1))
+    (found,) = await statements.start(session, (statements.sql["find_later"], (later_than_ms, limit + 1)))
     count = 0
-    for part in _slices([row[0] for row in found[:limit]]):
-        count += await session.execute(statements.listed("wake_later", part), [later_than_ms, *part])
-    return count, len(found) > limit
+    for part in _slices([row[0] for row in found.rows[:limit]]):
+        count += await session.execute(*statements.listed("wake_later", part, later_than_ms))
+    return count, len(found.rows) > limit
 
 
 async def purge(session: Session, statements: Statements, older_than_ms: int, limit: int) -> int:
     """Delete some finished transactions with their branches, those that ended first."""
-    await statements.start(session)
-    last = await session.rows(statements.sql["find_last_old"], (older_than_ms, limit - 1))
-    last_ms = last[0][0] if last else NEVER_MS
+    (last,) = await statements.start(session, (statements.sql["find_last_old"], (older_than_ms, limit - 1)))
+    last_ms = last.rows[0][0] if last.rows else NEVER_MS
     found = await session.rows(statements.sql["find_old"], (older_than_ms, last_ms, limit))
     return await _delete(session, statements, [row[0] for row in found])
 
@@ -114,8 +110,7 @@ async def delete_some(session: Session, statements: Statements, limit: int) -> i
 
 async def _delete(session: Session, statements: Statements, ids: list[int]) -> int:
     if ids:
-        await session.execute(statements.listed("delete_branches", ids), ids)
-        await session.execute(statements.listed("delete_transactions", ids), ids)
+        await session.script((statements.listed("delete_branches", ids), statements.listed("delete_transactions", ids)))
     return len(ids)
 
 

@@ -55,13 +55,18 @@ def create_values(new: NewTransaction) -> Row:
     )
 
 
-def write_values(write: Write) -> Row:
-    """The values of ``write_row``."""
+def write_values(write: Write) -> tuple[str, Row]:
+    """The statement for a report, and its values."""
     final = write.status.final
     leased = write.lease_ms > 0 and not final
+    changed = write.status is not write.expect
+    moves = write.due_in_ms >= 0 and not final
     owner = write.owner.encode()
-    return (
-        *(write.gid.encode(), owner, write.epoch, write.expect.value, write.status.value, write.progress),
-        *(owner if leased else b"", write.lease_ms if leased else 0, -1 if final else write.due_in_ms),
-        *(write.attempts, write.parked.encode(), write.reason.encode(), write.status is not write.expect, final),
+    fence = (write.gid.encode(), owner, write.epoch, write.expect.value)
+    always = (
+        *(write.progress, owner if leased else b"", leased, write.lease_ms, write.attempts),
+        *(write.parked.encode(), write.reason.encode()),
     )
+    if changed or moves or final:
+        return "write_change", (*always, moves, write.due_in_ms, write.status.value, changed, final, *fence)
+    return "write_progress", (*always, *fence)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import asyncmy
 from asyncmy import errors
@@ -23,6 +23,20 @@ from reefknot.store.mysql.location import Location
 Result = TypeVar("Result")
 Row = Sequence[Any]
 
+#: A statement and the values for its placeholders.
+Command = tuple[str, Sequence[Any]]
+
+#: Bytes of a packet that are kept for what is not counted.
+_RESERVE = 8_192
+
+
+class Answer(NamedTuple):
+    """What came of one statement: the number of rows it found or changed, and the rows it returned."""
+
+    found: int
+    rows: Sequence[Row]
+
+
 #: How often a transaction is tried that the database keeps ending for another one's sake.
 _TRIES = 20
 
@@ -31,6 +45,9 @@ _REPEATABLE = frozenset({1205, 1213})
 
 #: Cannot connect, server gone, connection lost, closed before.
 _LOST = frozenset({0, 2003, 2006, 2013, 2055})
+
+#: The connection was found closed before anything was written to it.
+_UNSENT = 2006
 
 #: What the database says of values it cannot keep: packet too large, out of range, wrong or too long.
 _WRONG_VALUE = frozenset({1153, 1264, 1300, 1366, 1406, 1301, 1690, 3988})
@@ -101,16 +118,18 @@ class Session:
                 await self._connect()
             try:
                 result = await work(self)
-                self._committing = commits
-                await self.execute("COMMIT")
+                if not self._committing:
+                    self._committing = commits
+                    await self.execute("COMMIT")
                 self._committing = False
             except errors.Error as error:
                 code = _code(error)
                 if code in _REPEATABLE and tries_left:
                     self._committing = False
                     await self.execute("ROLLBACK")
-                elif code in _LOST and not self._committing and not fresh and not reconnected:
+                elif code in _LOST and not fresh and not reconnected and (code == _UNSENT or not self._committing):
                     reconnected = True
+                    self._committing = False
                     self._drop()
                 else:
                     if code in _WRONG_VALUE and code != 1153:
@@ -130,18 +149,43 @@ class Session:
         await self._cursor.execute(statement, values)
         return list(await self._cursor.fetchall())
 
-    async def execute_last(self, statement: str, values: Sequence[Any]) -> int:
-        """Run a text of one or two statements; the number of rows that the last one found."""
-        await self._cursor.execute(statement, values)
-        while await self._cursor.nextset():
-            pass
-        return int(self._cursor.rowcount)
+    async def script(self, commands: Sequence[Command], *, commit: bool = False) -> list[Answer]:
+        """Run statements one after the other, in as few packets as the server's limit allows.
 
-    async def rows_second(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """Run two statements of one text, the first of which has no rows; the rows of the second."""
-        await self._cursor.execute(statement, values)
-        await self._cursor.nextset()
-        return list(await self._cursor.fetchall())
+        The first error ends it, and what follows is not run.
+
+        Args:
+            commands: the statements and their values.
+            commit: commit in the last packet, for a transaction that has nothing left to ask.
+
+        Returns:
+            One answer for each command.
+        """
+        answers: list[Answer] = []
+        texts: list[str] = []
+        values: list[Any] = []
+        size = 0
+        for text, bound in commands:
+            length = _length(text, bound)
+            if texts and size + length > self.max_packet - _RESERVE:
+                await self._packet("; ".join(texts), values, answers)
+                texts, values, size = [], [], 0
+            texts.append(text)
+            values += bound
+            size += length
+        if commit:
+            self._committing = True
+            texts.append("COMMIT")
+        await self._packet("; ".join(texts), values, answers)
+        return answers[: len(commands)]
+
+    async def _packet(self, text: str, values: Sequence[Any], answers: list[Answer]) -> None:
+        cursor = self._cursor
+        await cursor.execute(text, values)
+        while True:
+            answers.append(Answer(cursor.rowcount, await cursor.fetchall() if cursor.description else ()))
+            if not await cursor.nextset():
+                return
 
     async def close(self) -> None:
         """Say goodbye and close the connection."""
@@ -259,22 +303,26 @@ class Pool:
 def chunks(rows: Sequence[Row], max_packet: int) -> Iterator[Sequence[Row]]:
     """Cut rows so that each part fits into one statement.
 
-    A byte may need two in the statement. A single row that is too large stands alone; the server
-    refuses it.
+    A single row that is too large stands alone; the server refuses it.
 
     Args:
         rows: the values.
-        max_packet: the largest statement, bytes.
+        max_packet: the largest packet, bytes.
     """
     start = size = 0
     for end, row in enumerate(rows):
-        length = 1_000 + 2 * sum(len(value) for value in row if isinstance(value, (bytes, str)))
-        if size and size + length > max_packet - 4_096:
+        length = _length("", row)
+        if size and size + length > max_packet - _RESERVE:
             yield rows[start:end]
             start, size = end, 0
         size += length
     if rows:
         yield rows[start:]
+
+
+def _length(text: str, values: Sequence[Any]) -> int:
+    """The most bytes that a statement can have with these values; a byte may need two."""
+    return 200 + len(text) + 2 * sum([len(value) if isinstance(value, (bytes, str)) else 20 for value in values])
 
 
 def _code(error: errors.Error) -> int:

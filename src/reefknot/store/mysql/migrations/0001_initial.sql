@@ -24,8 +24,7 @@ CREATE TABLE IF NOT EXISTS reefknot_tx (
     updated_ms     BIGINT NOT NULL,
     decided_ms     BIGINT NOT NULL,
     finished_ms    BIGINT NOT NULL,
-    -- The number of the batch that last created or wrote this row: tells which rows of a statement
-    -- for many were accepted.
+    -- The number of the batch that created this row: tells which rows of its INSERT are new.
     batch          BIGINT NOT NULL,
     -- A few failed ones among millions.
     failed_ms      BIGINT GENERATED ALWAYS AS (CASE WHEN status = _binary'failed' THEN created_ms END) STORED,
