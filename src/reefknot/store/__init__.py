@@ -15,6 +15,9 @@ from reefknot.store.base import Store
 #: Modules of this package that serve the stores and are none themselves.
 _SHARED = frozenset({"base", "groupcommit", "positions", "server_time", "statements"})
 
+#: Schemes that stand for a module of another name.
+_ALIASES = {"rediss": "redis"}
+
 #: The entry point group in which another distribution offers a store module.
 _GROUP = "reefknot.stores"
 
@@ -32,7 +35,7 @@ async def open_store(url: str, *, clock: Clock, failpoints: Failpoints) -> Store
     """Open the store that a URL names; its scheme is the name of a module of this package.
 
     Args:
-        url: for example ``memory://``, ``sqlite:///relative.db``, ``sqlite:////absolute.db``.
+        url: for example ``memory://``, ``sqlite:////absolute.db``, ``redis+cluster://host:port``.
         clock: the clock for stores that have none of their own.
         failpoints: named places where a test can interfere.
 
@@ -61,12 +64,15 @@ async def pending_migrations(url: str) -> tuple[str, ...]:
 
 
 def _module_of(url: str) -> Any:
-    """The module whose name is the scheme of the URL."""
+    """The module that the scheme of the URL names."""
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise ConfigError(f"store URL without a scheme; write one of {_examples()}")
-    if scheme in _own_modules():
-        return import_module(f"{__name__}.{scheme}")
+    # What follows a plus says how to reach the store: redis+cluster is a matter of the module redis.
+    name = scheme.partition("+")[0]
+    name = _ALIASES.get(name, name)
+    if name in _own_modules():
+        return import_module(f"{__name__}.{name}")
     if (plugin := _plugins().get(scheme)) is not None:
         return plugin.load()
     raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")

@@ -1,0 +1,163 @@
+"""What a Redis URL says: servers, login, database and the store's own options."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from typing import Any, Literal
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from reefknot.errors import ConfigError
+
+_FORM = (
+    "write redis://[user:password@]host[:port][/db][?prefix=reefknot], rediss://… for TLS, "
+    "redis+cluster://host:port,host:port or redis+sentinel://host:port,host:port/name[/db]"
+)
+_KINDS: dict[str, tuple[Literal["single", "cluster", "sentinel"], bool]] = {
+    "redis": ("single", False),
+    "rediss": ("single", True),
+    "redis+cluster": ("cluster", False),
+    "rediss+cluster": ("cluster", True),
+    "redis+sentinel": ("sentinel", False),
+    "rediss+sentinel": ("sentinel", True),
+}
+_OPTIONS = frozenset({"prefix", "buckets", "clock", "timeout", "allow-eviction", "tls-ca", "tls-cert", "tls-key"})
+_HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?")
+
+#: More buckets than this would make ids larger than what JSON readers keep exact.
+MAX_BUCKETS = 256
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed URL. ``seeds`` are the servers named in it; ``buckets`` is 0 if it does not say.
+
+    ``timeout_seconds`` is how long a server may owe an answer before it is taken for dead.
+    ``own_clock``: time is this process's and not the server's, for tests that move a clock.
+    """
+
+    kind: Literal["single", "cluster", "sentinel"]
+    seeds: tuple[tuple[str, int], ...]
+    user: str = ""
+    password: str = ""
+    database: int = 0
+    master_name: str = ""
+    prefix: str = "reefknot"
+    buckets: int = 0
+    timeout_seconds: float = 5.0
+    allow_eviction: bool = False
+    own_clock: bool = False
+    tls: bool = False
+    tls_ca: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Address({self.kind}, {self.seeds}, prefix={self.prefix!r})"
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """How to check servers, or ``None`` for plain connections.
+
+        Raises:
+            ConfigError: a certificate file cannot be read.
+        """
+        if not self.tls:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.tls_ca or None)
+            if self.tls_cert:
+                context.load_cert_chain(self.tls_cert, self.tls_key or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"store URL: the TLS files cannot be used: {error}") from error
+        return context
+
+
+def parse_url(url: str) -> Address:
+    """Read a URL. Errors never show it, as it may hold a password.
+
+    Raises:
+        ConfigError: it is not of one of the known forms.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in _KINDS:
+        raise ConfigError(f"store URL: there is no scheme {scheme!r}; {_FORM}")
+    kind, tls = _KINDS[scheme]
+    rest, _, query = rest.partition("?")
+    authority, _, path = rest.partition("/")
+    login, _, servers = authority.rpartition("@")
+    user, _, password = login.partition(":")
+    seeds = _seeds(servers, 26379 if kind == "sentinel" else 6379)
+    if kind == "single" and len(seeds) > 1:
+        kind = "cluster"  # DTM's way to name one: several servers in Store.Host
+    parts = [unquote(part) for part in path.split("/") if part]
+    master_name = parts.pop(0) if kind == "sentinel" and parts else ""
+    if kind == "sentinel" and not master_name:
+        raise ConfigError(f"store URL: the name of the master is missing; {_FORM}")
+    database = parts.pop(0) if parts else "0"
+    if parts or not (database.isascii() and database.isdecimal() and len(database) < 10):
+        raise ConfigError(f"store URL: the path must be a database number; {_FORM}")
+    if kind == "cluster" and int(database):
+        raise ConfigError("store URL: a Redis cluster has only database 0")
+    return Address(
+        kind=kind,
+        seeds=seeds,
+        user=unquote(user),
+        password=unquote(password),
+        database=int(database),
+        master_name=master_name,
+        tls=tls,
+        **_options(query),
+    )
+
+
+def _seeds(servers: str, default_port: int) -> tuple[tuple[str, int], ...]:
+    seeds = []
+    for server in servers.split(","):
+        match = _HOST.fullmatch(server.strip())
+        port = int(match[2] or default_port) if match else 0
+        if match is None or not 0 < port < 65536:
+            raise ConfigError(f"store URL: the servers must be host:port, separated by commas; {_FORM}")
+        seeds.append((match[1].strip("[]"), port))
+    return tuple(seeds)
+
+
+def _options(query: str) -> dict[str, Any]:
+    given = dict(parse_qsl(query, keep_blank_values=True))
+    if unknown := sorted(given.keys() - _OPTIONS):
+        raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
+    buckets = given.get("buckets", "0")
+    if not (buckets.isascii() and buckets.isdecimal() and len(buckets) < 4 and int(buckets) <= MAX_BUCKETS):
+        raise ConfigError(f"store URL: buckets must be a number from 1 to {MAX_BUCKETS}")
+    timeout = given.get("timeout", "5")
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", timeout) or not float(timeout):
+        raise ConfigError("store URL: timeout must be a number of seconds, for example 2.5")
+    return {
+        "prefix": _prefix(given.get("prefix", "reefknot")),
+        "buckets": int(buckets),
+        "timeout_seconds": float(timeout),
+        "allow_eviction": _choice(given, "allow-eviction", ("0", "1")) == "1",
+        "own_clock": _choice(given, "clock", ("database", "process")) == "process",
+        **{name.replace("-", "_"): given.get(name, "") for name in ("tls-ca", "tls-cert", "tls-key")},
+    }
+
+
+def _prefix(text: str) -> str:
+    """The beginning of all keys.
+
+    The first pair of braces in a key chooses its slot. DTM's default ``{a}`` pins everything to one;
+    here the bucket chooses the slot, so braces are left out.
+    """
+    prefix = text.replace("{", "").replace("}", "")
+    if not prefix:
+        raise ConfigError("store URL: prefix must have a character that is no brace")
+    return prefix
+
+
+def _choice(given: dict[str, str], name: str, values: tuple[str, str]) -> str:
+    """The value of an option that has two; the first if it is not given."""
+    value = given.get(name, values[0])
+    if value not in values:
+        raise ConfigError(f"store URL: {name} must be {values[0]} or {values[1]}")
+    return value

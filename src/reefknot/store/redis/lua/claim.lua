@@ -1,0 +1,16 @@
+-- include: candidates
+-- ARGV: now, limit, skip, owner, lease_ms. Returns {left, skip, now, lost gids, {due before, abandoned_ms,
+-- gid, record}...}.
+local now, owner = clock(), ARGV[4]
+local until_ms = now + tonumber(ARGV[5])
+local found, left, skip, lost = candidates('claim', now, 0, tonumber(ARGV[2]), tonumber(ARGV[3]))
+local answer = {left, skip, now, lost}
+for _, entry in ipairs(found) do
+    local key, gid = entry[3], gid_of(entry[1])
+    redis.call('HINCRBY', key, 'ep', 1)
+    redis.call('HINCRBY', key, 've', 1)
+    redis.call('HSET', key, 'ow', owner, 'lu', until_ms, 'du', until_ms, 'up', now)
+    redis.call('ZADD', bucket .. 'due', until_ms, entry[1])
+    answer[#answer + 1] = {entry[2], entry[4][2] or '0', gid, load(gid)}
+end
+return answer

@@ -1,0 +1,16 @@
+-- ARGV: now, gids... Returns how many exist.
+local now, count = clock(), 0
+for i = 2, #ARGV do
+    local gid = ARGV[i]
+    local key = bucket .. 't:' .. gid
+    local old = redis.call('HMGET', key, 'k', 'fi')
+    if old[1] then
+        count = count + 1
+        redis.call('HSET', key, 'du', now, 'up', now)
+        if not old[2] then
+            redis.call('HDEL', key, 'pa')
+            redis.call('ZADD', bucket .. 'due', now, by_time(old[1], gid))
+        end
+    end
+end
+return count
