@@ -22,9 +22,9 @@ from typing import Any, cast
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from reefknot import logs
+from reefknot.api.connection import ClientConnection
 from reefknot.clock import SystemClock
 from reefknot.config import Config, SecretUrl
 from reefknot.durability import require_full
@@ -191,8 +191,8 @@ class _OneWrite:
         return getattr(self._transport, name)
 
 
-class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol over a transport that joins writes."""
+class _Protocol(ClientConnection):
+    """A client's connection over a transport that joins writes."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
         super().connection_made(cast("asyncio.Transport", _OneWrite(transport, self.loop)))

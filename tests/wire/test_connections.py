@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
 import socket
 import threading
 import time
@@ -10,6 +12,7 @@ import time
 import pytest
 
 from reefknot.api.body import BodyReader
+from reefknot.api.connection import ClientConnection
 from reefknot.testing.server import LocalServer
 
 SECONDS = 0.5
@@ -177,3 +180,74 @@ def test_what_is_no_http_is_refused_and_the_connection_closed(server, sent):
     assert reply.startswith(b"HTTP/1.1 400 ")
     assert reply.endswith(b"\r\n\r\nInvalid HTTP request received.")
     assert server.get("all").json()["transactions"] == []
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """A server that waits half a second for the head of a request."""
+    monkeypatch.setattr(ClientConnection, "head_seconds", SECONDS)
+    with LocalServer() as server:
+        yield server
+
+
+@pytest.mark.parametrize("first", [b"", b"GET /api/ping HT", b"GET /api/ping HTTP/1.1\r\nHost: h\r\nX-A: "])
+def test_a_head_that_does_not_arrive_is_cut_off(hasty, first):
+    with connect(hasty) as connection:
+        started = time.monotonic()
+        connection.sendall(first)
+        assert everything(connection) == b""
+    assert SECONDS <= time.monotonic() - started < 2 * SECONDS + 2
+
+
+def test_a_slow_head_after_a_quick_request_is_cut_off_too(hasty):
+    with connect(hasty) as connection:
+        connection.sendall(b"GET /api/ping HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert connection.recv(1000).endswith(b'{"msg":"pong"}')
+        connection.sendall(b"GET /api/ping HTTP/1.1\r\nHost:")
+        started = time.monotonic()
+        assert everything(connection) == b""
+    assert time.monotonic() - started < 2 * SECONDS + 2
+
+
+def test_an_idle_connection_is_kept(hasty):
+    """Clients keep connections between requests; that is not slowness."""
+    with connect(hasty) as connection:
+        for _ in range(2):
+            connection.sendall(b"GET /api/ping HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert connection.recv(1000).endswith(b'{"msg":"pong"}')
+            time.sleep(2.5 * SECONDS)
+
+
+def test_a_request_that_waits_for_its_result_is_kept(hasty):
+    """The time is for the head only."""
+    body = {"gid": "slow", "trans_type": "msg", "steps": [{"action": ""}], "payloads": [""], "wait_result": True}
+    answer = hasty.post("submit", {**body, "custom_data": '{"delay":2}', "request_timeout": 2})
+    assert answer.status in (200, 425)
+
+
+@pytest.mark.parametrize(
+    "head", [b"X-A: " + b"a" * 2_000_000, b"\r\n".join(b"X-%d: 1" % n for n in range(200_000))], ids=["one", "many"]
+)
+def test_a_long_head_is_refused(hasty, head):
+    with connect(hasty) as connection:
+        with contextlib.suppress(OSError):  # the server does not listen to the end
+            connection.sendall(b"GET /api/ping HTTP/1.1\r\nHost: h\r\n" + head + b"\r\n\r\n")
+        reply = b""
+        with contextlib.suppress(ConnectionResetError):
+            reply = everything(connection)
+    assert reply == b"" or reply.endswith(b"\r\n\r\nThe head of the request is longer than 65536 bytes.")
+    assert b"pong" not in reply
+    assert hasty.send("GET", "/api/ping", **{"X-A": "a" * 30_000}).status == 200
+
+
+def test_a_long_head_is_answered_if_the_client_listens(hasty):
+    with connect(hasty) as connection:
+        connection.sendall(b"GET /api/ping HTTP/1.1\r\nHost: h\r\n")
+        sent = 0
+        while not select.select([connection], [], [], 0.005)[0]:
+            connection.sendall(b"X-A: " + b"a" * 2_000 + b"\r\n")
+            sent += 2_007
+        assert 60_000 < sent < 80_000
+        reply = connection.recv(1000)
+    assert reply.startswith(b"HTTP/1.1 400 ")
+    assert reply.endswith(b"\r\n\r\nThe head of the request is longer than 65536 bytes.")

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from reefknot.api.body import BODY_SECONDS
+from reefknot.api.connection import HEAD_BYTES, HEAD_SECONDS
 from reefknot.api.http import LIST_MOST
 from reefknot.config import Config
 from reefknot.coordinator.topics import REMARK_BYTES, SUBSCRIBERS_MOST
@@ -38,6 +39,8 @@ ROWS = {
     "delay of a msg, seconds": (DELAY_SECONDS_MAX, ""),
     "body": (CONFIG.body_limit, ""),
     "time for the body to arrive, seconds": (int(BODY_SECONDS), ""),
+    "request line and headers": (HEAD_BYTES, ""),
+    "time for them to arrive, seconds": (int(HEAD_SECONDS), ""),
     "rows of one listing": (LIST_MOST, ""),
     "subscribers of a topic": (SUBSCRIBERS_MOST, ""),
     "remark of a subscriber": (REMARK_BYTES, ""),

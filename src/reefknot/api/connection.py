@@ -1,0 +1,62 @@
+"""A client's connection: uvicorn's, with limits for the head of a request, which it does not have."""
+
+from __future__ import annotations
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+#: Request line and headers together. What is longer and does not arrive at once is answered with 400:
+#: counting what arrives costs less than counting each header.
+HEAD_BYTES = 65_536
+#: How long a client may take to send them, also the first ones; then the connection is closed.
+HEAD_SECONDS = 10.0
+
+
+class ClientConnection(HttpToolsProtocol):
+    """Closes what sends its head too slowly, and refuses a head that is too long.
+
+    One timer for each connection, not for each request: it looks every ``head_seconds``, so a slow
+    client has up to twice that time.
+    """
+
+    head_seconds = HEAD_SECONDS
+    _watch: asyncio.TimerHandle
+    #: When the head that is being waited for began, on the loop's clock; 0 while none is.
+    _waiting_since = 0.0
+    _head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
+        """Begin to watch."""
+        super().connection_made(transport)
+        self._waiting_since = self.loop.time()
+        self._watch = self.loop.call_later(self.head_seconds, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop watching."""
+        self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived; refuse a head that is too long and still not complete."""
+        super().data_received(data)
+        if self._waiting_since:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+                self.send_400_response(f"The head of the request is longer than {HEAD_BYTES} bytes.")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_bytes, self._waiting_since = 0, self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """The head is complete."""
+        self._waiting_since = 0.0
+        super().on_headers_complete()
+
+    def _look(self) -> None:
+        if self._waiting_since and self.loop.time() - self._waiting_since >= self.head_seconds:
+            self.transport.close()
+            return
+        self._watch = self.loop.call_later(self.head_seconds, self._look)
