@@ -21,10 +21,25 @@ class Interrupted(Exception):
 
 
 class Application:
-    """One client program: it starts transactions at the server, and their branches are at the bank."""
+    """One client program: it starts transactions at the server, and their branches are at the bank.
 
-    def __init__(self, server: LocalServer, bank: Participant) -> None:
-        self.server, self.bank = server, bank
+    Args:
+        door: how it reaches the server, ``http`` or ``json-rpc``.
+    """
+
+    def __init__(self, server: LocalServer, bank: Participant, door: str = "http") -> None:
+        self.server, self.bank, self.door = server, bank, door
+
+    def post(self, verb: str, fields: dict[str, object]) -> Answer:
+        """Send a request through the client's door; a reply over JSON-RPC is told in HTTP's words."""
+        if self.door == "http":
+            return self.server.post(verb, fields)
+        reply = self.server.jsonrpc(verb, fields, "no-use").json()
+        if reply["error"] is None:
+            return Answer(200, b'{"dtm_result":"SUCCESS"}')
+        if reply["error"]["code"] == -32901:
+            return Answer(409, json.dumps({"dtm_result": "FAILURE", **reply["error"]}).encode())
+        return Answer(500, json.dumps(reply["error"]).encode())
 
     # --- what happened ----------------------------------------------------------------------------
 
@@ -75,7 +90,7 @@ class Application:
         return self._accepted("prepare", body)
 
     def _accepted(self, verb: str, body: dict[str, object]) -> str:
-        answer = self.server.post(verb, body)
+        answer = self.post(verb, body)
         assert (answer.status, answer.json()) == (200, {"dtm_result": "SUCCESS"}), answer
         return str(body["gid"])
 
@@ -87,19 +102,19 @@ class Application:
 
     def end(self, mode: str, gid: str) -> Answer:
         """Submit it."""
-        return self.server.post("submit", {"gid": gid, "trans_type": mode, "concurrent": False})
+        return self.post("submit", {"gid": gid, "trans_type": mode, "concurrent": False})
 
     def abort(self, mode: str, gid: str, reason: str = "") -> Answer:
         """Abort it."""
         fields = {"gid": gid, "trans_type": mode, "concurrent": False}
-        return self.server.post("abort", {**fields, "rollback_reason": reason} if reason else fields)
+        return self.post("abort", {**fields, "rollback_reason": reason} if reason else fields)
 
     def register_tcc(self, gid: str, name: str, branch_id: str, *, phase_two: bool = True) -> Answer:
         """Register a tcc branch; without phase two its URLs are empty."""
         fields = {"gid": gid, "trans_type": "tcc", "branch_id": branch_id, "data": TRANSFER, "status": "prepared"}
         fields["confirm"] = self.bank.url(f"/{name}Confirm") if phase_two else ""
         fields["cancel"] = self.bank.url(f"/{name}Revert") if phase_two else ""
-        return self.server.post("registerBranch", fields)
+        return self.post("registerBranch", fields)
 
     def tcc_branch(self, gid: str, name: str, branch_id: str, **headers: str) -> Answer:
         """Register a branch and try it."""
@@ -110,7 +125,7 @@ class Application:
     def register_xa(self, gid: str, name: str, branch_id: str) -> Answer:
         """Register an xa branch, as its participant does before it prepares its database."""
         fields = {"gid": gid, "trans_type": "xa", "branch_id": branch_id, "url": self.bank.url(f"/{name}Xa")}
-        return self.server.post("registerBranch", fields)
+        return self.post("registerBranch", fields)
 
     def call(self, path: str, gid: str, mode: str, branch_id: str, op: str, **headers: str) -> Answer:
         """Call a branch as the client does itself."""

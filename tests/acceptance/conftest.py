@@ -99,9 +99,9 @@ def bank() -> Iterator[Participant]:
 
 
 @pytest.fixture
-def app(server, bank) -> Application:
-    """A client of the shared server whose branches are at the bank."""
-    return Application(server, bank)
+def app(request, server, bank) -> Application:
+    """A client of the shared server whose branches are at the bank; it comes over HTTP unless parametrized."""
+    return Application(server, bank, getattr(request, "param", "http"))
 
 
 @pytest.fixture

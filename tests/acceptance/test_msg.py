@@ -8,6 +8,9 @@ import pytest
 from reefknot.config import Secret
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 
 @pytest.mark.conformance("TestMsgNormal")
 def test_msg_normal(app, server):
@@ -51,19 +54,17 @@ def test_msg_abnormal(app, server):
     app.prepare(body)
     app.submit(body)
     assert app.state(gid) == ("succeed", "SS")
-    refused = server.post("prepare", body)
+    refused = app.post("prepare", body)
     assert refused.status == 409
-    assert refused.json() == {
-        "dtm_result": "FAILURE",
-        "message": "current status 'succeed', cannot prepare. FAILURE",
-    }
+    assert refused.json()["dtm_result"] == "FAILURE"
+    assert refused.json()["message"] == "current status 'succeed', cannot prepare. FAILURE"
     assert app.called(gid) == ["/TransOut", "/TransIn"]
 
 
 @pytest.mark.conformance("TestMsgTopicNotFoundFailed")
 def test_msg_topic_not_found_failed(app, server):
     body = app.msg("topic://nobody_subscribed")
-    answer = server.post("submit", body)
+    answer = app.post("submit", body)
     assert answer.status == 500
     assert "topic not found" in answer.json()["message"]
     assert server.status(body["gid"]) == ""

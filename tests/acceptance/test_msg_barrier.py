@@ -10,6 +10,9 @@ import pytest
 
 from reefknot.testing.participant import FAILURE, OK
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 PART = "the requests of the sender in the order of its client; the barrier is the client's"
 
 
@@ -70,9 +73,9 @@ def test_msg_do_and_submit_busi_failed(app, sender, server):
     body = app.msg("/TransIn")
     gid = app.prepare(body)
     assert not sender.pay(gid, amount=1000)
-    assert server.post("abort", body).status == 200
+    assert app.post("abort", body).status == 200
     assert app.state(gid) == ("failed", "P")
-    assert server.post("submit", body).status == 409
+    assert app.post("submit", body).status == 409
     assert (sender.amount, app.called(gid)) == (100, [])
 
 
@@ -83,7 +86,7 @@ def test_msg_do_and_submit_busi_later(app, sender, server):
     app.cron(gid, plus=60)
     assert app.state(gid) == ("failed", "P")
     assert not sender.pay(gid)
-    assert server.post("submit", body).status == 409
+    assert app.post("submit", body).status == 409
     assert (sender.amount, app.called(gid)) == (100, ["/QueryPrepared"])
 
 
@@ -93,7 +96,7 @@ def test_msg_do_and_submit_commit_failed(app, sender, server):
     gid = app.prepare(body)
     assert not sender.pay(gid, amount=1000)
     assert not sender.committed(gid)  # the client asks itself first
-    assert server.post("abort", body).status == 200
+    assert app.post("abort", body).status == 200
     assert app.state(gid) == ("failed", "P")
     assert sender.amount == 100
 

@@ -4,6 +4,9 @@ import pytest
 
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING, Say
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 
 @pytest.mark.conformance("TestSagaNormal")
 def test_saga_normal(app):
@@ -57,7 +60,7 @@ def test_saga_abnormal(app, bank, server):
     app.cron(gid, look_ahead=0)  # due at once: the second submit woke it
     assert app.state(gid) == ("succeed", "PSPS")
     app.submit(body)
-    other = server.post("submit", app.saga("Elsewhere", gid=gid))
+    other = app.post("submit", app.saga("Elsewhere", gid=gid))
     assert (other.status, other.json()["dtm_result"]) == (409, "FAILURE")
     assert app.state(gid) == ("succeed", "PSPS")
     assert app.called(gid) == ["/TransOut", "/TransOut", "/TransIn"]

@@ -6,6 +6,9 @@ import pytest
 
 from reefknot.testing.participant import FAILURE, ONGOING
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 
 def concurrent(app, **orders):
     """A saga of two steps as the client sends it after SetConcurrent, with the orders it was given."""

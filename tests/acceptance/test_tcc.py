@@ -6,6 +6,9 @@ import pytest
 
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING, Say
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 SAID_SUCCESS = Say(200, b'{"dtm_result":"SUCCESS"}')
 SAID_FAILURE = Say(200, b'{"dtm_result":"FAILURE"}')
 SAID_ONGOING = Say(200, b'{"dtm_result":"ONGOING"}')
@@ -193,7 +196,7 @@ def test_phase_two_order(app, bank, mode, order):
 def test_phase_two_methods(app, bank, server):
     gid = app.begin("tcc")
     fields = {"gid": gid, "trans_type": "tcc", "branch_id": "01", "data": "", "confirm": "", "try": ""}
-    assert server.post("registerBranch", {**fields, "cancel": bank.url("/TransOutRevert")}).status == 200
+    assert app.post("registerBranch", {**fields, "cancel": bank.url("/TransOutRevert")}).status == 200
     assert app.abort("tcc", gid).status == 200
     assert app.state(gid) == ("failed", "SP")
     assert (bank.calls[0].method, bank.calls[0].body) == ("GET", b"")
@@ -202,3 +205,13 @@ def test_phase_two_methods(app, bank, server):
     assert app.end("xa", gid).status == 200
     assert app.state(gid) == ("succeed", "PS")
     assert (bank.calls[1].method, bank.calls[1].body) == ("POST", b"")
+
+
+def test_an_abort_names_the_mode(app):
+    gid = app.begin("tcc")
+    for wrong in ({}, {"trans_type": ""}, {"trans_type": "xa"}):
+        answer = app.post("abort", {"gid": gid, **wrong})
+        assert answer.status == 409
+        assert answer.json()["message"] == "trans type: 'tcc' current status 'prepared', cannot abort. FAILURE"
+    assert app.state(gid) == ("prepared", "")
+    assert app.post("abort", {"gid": "unknown", "trans_type": "tcc"}).status == 500

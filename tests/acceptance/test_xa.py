@@ -6,6 +6,9 @@ import pytest
 
 from reefknot.testing.participant import ERROR, OK, ONGOING
 
+#: Every row through both doors.
+pytestmark = pytest.mark.parametrize("app", ["http", "json-rpc"], indirect=True)
+
 
 def registered(app, gid, *names):
     """Branches 01, 02, ... whose participants prepared their databases."""
