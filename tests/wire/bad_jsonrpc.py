@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from wire.bad_http import DEEP, JSON, NOWHERE, TEXT, Bad, message, msg, saga, tcc_branch
+from wire.bad_case import DEEP, JSON, NOWHERE, TEXT, Bad, message, msg, saga, tcc_branch
 
 PATH = "/api/json-rpc"
 PARSE, REQUEST, METHOD, INTERNAL, FAILURE = -32700, -32600, -32601, -32603, -32901

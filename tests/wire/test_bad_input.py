@@ -8,6 +8,7 @@ import pytest
 
 from reefknot.testing.server import ServerProcess
 from wire import bad_http, bad_jsonrpc
+from wire.bad_case import NOWHERE, msg, tcc_branch
 
 TABLE = [*bad_http.TABLE, *bad_jsonrpc.TABLE]
 HOUR = 3600
@@ -21,8 +22,8 @@ def prepare_store(server):
         ("prepare", {"gid": "stopped", "trans_type": "tcc"}),
         ("forceStop", {"gid": "stopped"}),
         ("prepare", {"gid": "open", "trans_type": "tcc", "timeout_to_fail": HOUR}),
-        ("registerBranch", bad_http.tcc_branch(branch_id="01")),
-        ("prepare", bad_http.msg(gid="letter", query_prepared=bad_http.NOWHERE, timeout_to_fail=HOUR)),
+        ("registerBranch", tcc_branch(branch_id="01")),
+        ("prepare", msg(gid="letter", query_prepared=NOWHERE, timeout_to_fail=HOUR)),
         ("prepareWorkflow", {"gid": "flow", "trans_type": "workflow", "retry_interval": HOUR}),
         (
             "registerBranch",
@@ -32,7 +33,7 @@ def prepare_store(server):
     for verb, fields in requests:
         answer = server.post(verb, fields)
         assert answer.status == 200, answer
-    assert server.get("subscribe", topic="news", url=bad_http.NOWHERE).status == 200
+    assert server.get("subscribe", topic="news", url=NOWHERE).status == 200
 
 
 def dump(server):
