@@ -29,11 +29,12 @@ def clock():
     params=[
         *("memory://", "sqlite:///{directory}/store.db", "{postgres}?schema={name}&clock=process"),
         "{mysql}?clock=process",
+        *("{redis}?prefix={name}&clock=process", "{redis_cluster}?prefix={name}&clock=process"),
     ],
-    ids=["memory", "sqlite", "postgres", "mysql"],
+    ids=["memory", "sqlite", "postgres", "mysql", "redis", "redis cluster"],
 )
 async def store(request, tmp_path, clock):
-    needed = [name for name in ("postgres", "mysql") if f"{{{name}}}" in request.param]
+    needed = [name for name in ("postgres", "mysql", "redis", "redis_cluster") if f"{{{name}}}" in request.param]
     servers = {name: request.getfixturevalue(name).url for name in needed}
     url = request.param.format(directory=tmp_path, name=f"dtm_{secrets.token_hex(6)}", **servers)
     store = await open_store(url, clock=clock, failpoints=disarmed())

@@ -173,3 +173,13 @@ def test_postgres(postgres):
 
 def test_mysql(mysql):
     run_state_machine_as_test(lambda: Differential(f"{mysql.url}?clock=process&connections=2"), settings=SETTINGS)
+
+
+def test_redis(redis):
+    url = f"{redis.url}?prefix=differential&clock=process"
+    run_state_machine_as_test(lambda: Differential(url), settings=SETTINGS)
+
+
+def test_redis_cluster(redis_cluster):
+    url = f"{redis_cluster.url}?prefix=differential&clock=process"
+    run_state_machine_as_test(lambda: Differential(url), settings=SETTINGS)

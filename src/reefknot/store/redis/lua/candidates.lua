@@ -15,11 +15,11 @@ local function candidates(what, now, bound, limit, skip)
     for i = 1, #entries, 2 do
         local member = entries[i]
         local key = bucket .. 't:' .. gid_of(member)
-        local h = redis.call('HMGET', key, 'k', 'lu', 'pa')
+        local h = redis.call('HMGET', key, 'k', 'lu', 'pa', 'ep', 've')
         if not h[1] then
             lost[#lost + 1] = gid_of(member)
             redis.call('ZREM', bucket .. index, member)
-        elseif what == 'claim' and tonumber(h[2] or 0) > now or what == 'later' and (h[3] or '') ~= '' then
+        elseif what == 'claim' and tonumber(h[2]) > now or what == 'later' and (h[3] or '') ~= '' then
             skip = skip + 1
         elseif #found == limit then
             return found, 1, skip, lost

@@ -7,10 +7,9 @@ local found, left, skip, lost = candidates('claim', now, 0, tonumber(ARGV[2]), t
 local answer = {left, skip, now, lost}
 for _, entry in ipairs(found) do
     local key, gid = entry[3], gid_of(entry[1])
-    redis.call('HINCRBY', key, 'ep', 1)
-    redis.call('HINCRBY', key, 've', 1)
-    redis.call('HSET', key, 'ow', owner, 'lu', until_ms, 'du', until_ms, 'up', now)
+    local h = entry[4]
+    redis.call('HSET', key, 'ow', owner, 'ep', h[4] + 1, 've', h[5] + 1, 'lu', until_ms, 'du', until_ms, 'up', now)
     redis.call('ZADD', bucket .. 'due', until_ms, entry[1])
-    answer[#answer + 1] = {entry[2], entry[4][2] or '0', gid, load(gid)}
+    answer[#answer + 1] = {entry[2], h[2], gid, load(gid)}
 end
 return answer

@@ -8,14 +8,13 @@ local now = clock()
 local id = next_id(now, tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13]))
 local k = struct.pack('>I6I7', now, id)
 local due = math.min(now + tonumber(ARGV[9]), NEVER)
+local final = ARGV[10] == '1'
 redis.call('HSET', key, 'k', k, 'md', ARGV[3], 'st', status, 'bo', ARGV[5], 'ha', ARGV[6], 'ep', 1, 've', 1,
-    'du', due, 'up', now)
-if ARGV[10] == '1' then
-    redis.call('HSET', key, 'fi', now)
+    'du', due, 'up', now, 'ow', owner, 'lu', owner ~= '' and now + tonumber(ARGV[8]) or 0, 'fi', final and now or 0)
+if final then
     redis.call('ZADD', bucket .. status, 0, k .. gid)
     redis.call('ZADD', bucket .. 'fin', now, by_time(k, gid))
 else
-    if owner ~= '' then redis.call('HSET', key, 'ow', owner, 'lu', now + tonumber(ARGV[8])) end
     redis.call('ZADD', bucket .. 'live', 0, k .. gid)
     redis.call('ZADD', bucket .. 'due', due, by_time(k, gid))
 end

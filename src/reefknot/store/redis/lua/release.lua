@@ -6,8 +6,7 @@ for _, member in ipairs(members) do
     local key = bucket .. 't:' .. gid
     if redis.call('HGET', key, 'ow') == ARGV[2] then
         count = count + 1
-        redis.call('HDEL', key, 'ow', 'lu')
-        redis.call('HSET', key, 'du', now, 'up', now)
+        redis.call('HSET', key, 'ow', '', 'lu', 0, 'du', now, 'up', now)
         redis.call('ZADD', bucket .. 'due', now, string.sub(member, 7))
     end
 end

@@ -9,7 +9,7 @@ for _, member in ipairs(members) do
         counts[h[1]] = modes
         modes[h[2]] = (modes[h[2]] or 0) + 1
         if (h[3] or '') ~= '' then parked = parked + 1 end
-        if tonumber(h[4]) <= now and tonumber(h[5] or 0) <= now then due = due + 1 end
+        if tonumber(h[4]) <= now and tonumber(h[5]) <= now then due = due + 1 end
     else
         redis.call('ZREM', bucket .. 'live', member)
     end

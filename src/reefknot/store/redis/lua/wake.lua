@@ -7,8 +7,8 @@ for i = 2, #ARGV do
     if old[1] then
         count = count + 1
         redis.call('HSET', key, 'du', now, 'up', now)
-        if not old[2] then
-            redis.call('HDEL', key, 'pa')
+        if old[2] == '0' then
+            redis.call('HSET', key, 'pa', '')
             redis.call('ZADD', bucket .. 'due', now, by_time(old[1], gid))
         end
     end

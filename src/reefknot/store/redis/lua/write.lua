@@ -4,29 +4,28 @@
 -- the same epoch, but never the same owner.
 local gid, status = ARGV[2], ARGV[6]
 local key = bucket .. 't:' .. gid
-local old = redis.call('HMGET', key, 'ow', 'ep', 'st', 'k', 've', 'at', 'pa')
+local old = redis.call('HMGET', key, 'ow', 'ep', 'st', 'k', 've')
 if old[1] ~= ARGV[3] or old[2] ~= ARGV[4] or old[3] ~= ARGV[5] then return 0 end
-local now, k = clock(), old[4]
-redis.call('HSET', key, 'pr', ARGV[7], 've', old[5] + 1, 'up', now)
-if (old[6] or '0') ~= ARGV[8] then redis.call('HSET', key, 'at', ARGV[8]) end
-if (old[7] or '') ~= ARGV[10] then redis.call('HSET', key, 'pa', ARGV[10]) end
-if ARGV[9] ~= '' then redis.call('HSET', key, 're', ARGV[9]) end
-if status ~= ARGV[5] then redis.call('HSET', key, 'st', status, 'de', now) end
-if ARGV[14] == '1' then
-    redis.call('HSET', key, 'fi', now)
-    redis.call('HDEL', key, 'ow', 'lu')
-    finish(gid, k, status, now)
-    return 1
+local now, k, final = clock(), old[4], ARGV[14] == '1'
+local new = {'pr', ARGV[7], 've', old[5] + 1, 'up', now, 'at', ARGV[8], 'pa', ARGV[10], 'ow', ARGV[11],
+    'lu', ARGV[11] ~= '' and now + tonumber(ARGV[12]) or 0}
+local function set(field, value)
+    new[#new + 1] = field
+    new[#new + 1] = value
 end
-if ARGV[11] ~= '' then
-    redis.call('HSET', key, 'lu', now + tonumber(ARGV[12]))
-else
-    redis.call('HDEL', key, 'ow', 'lu')
+if ARGV[9] ~= '' then set('re', ARGV[9]) end
+if status ~= ARGV[5] then
+    set('st', status)
+    set('de', now)
 end
 local due_in = tonumber(ARGV[13])
-if due_in >= 0 then
+if final then
+    set('fi', now)
+    finish(gid, k, status, now)
+elseif due_in >= 0 then
     local due = math.min(now + due_in, NEVER)
-    redis.call('HSET', key, 'du', due)
+    set('du', due)
     redis.call('ZADD', bucket .. 'due', due, by_time(k, gid))
 end
+redis.call('HSET', key, unpack(new))
 return 1
