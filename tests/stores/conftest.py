@@ -7,6 +7,7 @@ import pytest
 from reefknot.clock import SystemClock
 from reefknot.failpoints import disarmed
 from reefknot.store import open_store
+from reefknot.testing.databases import mariadb as mariadb_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
@@ -39,6 +40,31 @@ async def nodes(postgres, schema):
         stores.append(store)
         return store
 
+    yield opened
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture(scope="session", params=["+08:00", "-05:00"])
+def mariadb(request):
+    if mariadb_server.find_programs() is None:
+        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
+    with mariadb_server.MariaDbServer(settings={"default_time_zone": request.param}) as server:
+        yield server
+
+
+@pytest.fixture
+async def mysql_nodes(mariadb):
+    """Opens any number of stores over one new database, as many nodes would."""
+    url = mariadb.create_database(f"test_{secrets.token_hex(6)}")
+    stores = []
+
+    async def opened(options="", *, clock=None, failpoints=None):
+        clock, failpoints = clock or SystemClock(), failpoints or disarmed()
+        stores.append(await open_store(url + options, clock=clock, failpoints=failpoints))
+        return stores[-1]
+
+    opened.url = url
     yield opened
     for store in stores:
         await store.close()

@@ -38,7 +38,7 @@ from reefknot.store.base import (
 )
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.postgres import schema as tables
-from reefknot.store.postgres.connections import Connections, Connector, Row
+from reefknot.store.postgres.connections import Connections, Connector, Fetch, Row
 from reefknot.store.postgres.lanes import CreateLane, WriteLane
 from reefknot.store.postgres.location import Location, parse_url
 from reefknot.store.postgres.rows import (
@@ -178,22 +178,30 @@ class PostgresStore:
     async def decide(self, decision: Decision) -> Record | None:
         final = decision.status.final
         leased = bool(decision.owner) and decision.lease_ms > 0 and not final
-        sent = self._time.sent()
-        rows = await self._timed(
-            "decide",
-            *(to_text(decision.gid), list(decision.expect), decision.status.value, to_text(decision.reason)),
+        values = (
+            *(
+                self._time.given,
+                to_text(decision.gid),
+                list(decision.expect),
+                decision.status.value,
+                to_text(decision.reason),
+            ),
             *(to_text(decision.result), decision.body, decision.request_hash),
             *(to_text(decision.owner) if leased else "", decision.lease_ms if leased else 0, decision.due_in_ms),
             final,
         )
+
+        async def work(fetch: Fetch) -> tuple[list[Row], list[Row]]:
+            rows = await fetch(self._sql["decide"], *values)
+            return rows, await fetch(self._sql["get_branches"], [row[1] for row in rows]) if rows else []
+
+        sent = self._time.sent()
+        rows, branches = await self._connections.steps(work)
         if not rows:
             return None
-        decided = record_of(rows[0], await self._branches(decision.gid))
+        decided = record_of(rows[0], branches_by_gid(branches).get(decision.gid, ()))
         self._time.replied(sent, decided.decided_ms)
         return decided
-
-    async def _branches(self, gid: str) -> tuple[BranchRow, ...]:
-        return branches_by_gid(await self._rows("get_branches", [to_text(gid)])).get(gid, ())
 
     async def register(
         self, gid: str, mode: str, branches: tuple[BranchRow, ...], due_in_ms: int = -1
@@ -207,18 +215,23 @@ class PostgresStore:
             [branch.payload for branch in branches],
             [branch.status.value for branch in branches],
         )
-        for _ in range(_REGISTER_TRIES):
-            try:
-                added = await self._timed("register", stored, to_text(mode), ids, ops, *rest, due_in_ms)
-            except asyncpg.UniqueViolationError:
-                added = []
-            if added:
-                return tuple(replace(branch, created_ms=added[0][0]) for branch in branches)
-            if not await self._rows("find_prepared", stored, to_text(mode)):
-                return None
-            if existing := await self._rows("find_branches", stored, ids, ops):
-                return branches_of(row[1:] for row in existing)
-        raise StoreUnavailable(f"{self._address}: too many registrations of {gid!r} at the same time")
+        added_values = (self._time.given, stored, to_text(mode), ids, ops, *rest, due_in_ms)
+
+        async def work(fetch: Fetch) -> tuple[BranchRow, ...] | None:
+            for _ in range(_REGISTER_TRIES):
+                try:
+                    added = await fetch(self._sql["register"], *added_values)
+                except asyncpg.UniqueViolationError:
+                    added = []
+                if added:
+                    return tuple(replace(branch, created_ms=added[0][0]) for branch in branches)
+                if not await fetch(self._sql["find_prepared"], stored, to_text(mode)):
+                    return None
+                if existing := await fetch(self._sql["find_branches"], stored, ids, ops):
+                    return branches_of(row[1:] for row in existing)
+            raise StoreUnavailable(f"{self._address}: too many registrations of {gid!r} at the same time")
+
+        return await self._connections.steps(work)
 
     async def get(self, gid: str) -> Record | None:
         rows = await self._rows("get", to_text(gid))
@@ -245,13 +258,19 @@ class PostgresStore:
     async def claim(self, owner: str, limit: int, lease_ms: int) -> tuple[Claimed, ...]:
         if not owner or lease_ms <= 0:
             raise ValueError("claim: the owner must not be empty and lease_ms must be positive")
+        values = (self._time.given, to_text(owner), max(limit, 0), lease_ms)
+
+        async def work(fetch: Fetch) -> tuple[list[Row], list[Row]]:
+            rows = await fetch(self._sql["claim"], *values)
+            if rows and self._fail.armed:
+                await self._fail.hit("claim.committed_not_loaded")
+            return rows, await fetch(self._sql["get_branches"], [row[1] for row in rows]) if rows else []
+
         sent = self._time.sent()
-        rows = await self._timed("claim", to_text(owner), max(limit, 0), lease_ms)
+        rows, of_gids = await self._connections.steps(work)
         if not rows:
             return ()
-        if self._fail.armed:
-            await self._fail.hit("claim.committed_not_loaded")
-        branches = branches_by_gid(await self._rows("get_branches", [row[1] for row in rows]))
+        branches = branches_by_gid(of_gids)
         found = [(*row[COLUMNS:], record_of(row, branches.get(from_text(row[1]), ()))) for row in rows]
         found.sort(key=_due_order)
         self._time.replied(sent, found[0][2].updated_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import asyncpg
 
@@ -46,6 +46,12 @@ _CLASSES_OF_VALUES = ("22", "23", "54")
 Row = Sequence[Any]
 T = TypeVar("T")
 Command = tuple[str, tuple[Any, ...]]
+
+
+class Fetch(Protocol):
+    """Runs one statement in a transaction of its own and returns its rows."""
+
+    def __call__(self, statement: str, *values: Any) -> Awaitable[list[Row]]: ...
 
 
 class Connector:
@@ -121,17 +127,9 @@ class Connections:
 
     async def transaction(self, commands: Sequence[Command], seconds: float = 0) -> list[list[Row]]:
         """Run statements in one transaction and return the rows of each. Raises as ``fetch`` does."""
-        begin = "BEGIN" if len(commands) > 1 else ""
-        if self._location.pooler:
-            begin = _BEGIN_POOLED
 
         async def work(connection: Any) -> list[list[Row]]:
-            if begin:
-                await connection.execute(begin)
-            rows = [await connection.fetch(statement, *values) for statement, values in commands]
-            if begin:
-                await connection.execute("COMMIT")
-            return rows
+            return await self._commit(connection, commands)
 
         for _ in range(_TRIES):
             try:
@@ -139,6 +137,41 @@ class Connections:
             except _CONFLICTS as error:
                 conflict = error
         raise StoreUnavailable(f"{self._location.address}: {_words(conflict)}") from conflict
+
+    async def steps(self, work: Callable[[Fetch], Awaitable[T]]) -> T:
+        """Let ``work`` run statements one after the other on one connection, each in a transaction of its own.
+
+        Raises:
+            StoreUnavailable: as ``fetch``; also for a lost deadlock, because a step may have been committed.
+            ValueError: as ``fetch``.
+        """
+
+        async def all_steps(connection: Any) -> T:
+            async def fetch(statement: str, *values: Any) -> list[Row]:
+                return (await self._commit(connection, ((statement, values),)))[0]
+
+            return await work(fetch)
+
+        try:
+            return await self.run(all_steps)
+        except _CONFLICTS as error:
+            raise StoreUnavailable(f"{self._location.address}: {_words(error)}") from error
+
+    async def _commit(self, connection: Any, commands: Sequence[Command]) -> list[list[Row]]:
+        """Run statements in one transaction; a single one needs no commands around it, but behind a pooler."""
+        begin = _BEGIN_POOLED if self._location.pooler else "BEGIN" if len(commands) > 1 else ""
+        if not begin:
+            ((statement, values),) = commands
+            return [await connection.fetch(statement, *values)]
+        await connection.execute(begin)
+        try:
+            rows = [await connection.fetch(statement, *values) for statement, values in commands]
+        except (asyncpg.PostgresError, ValueError):
+            if not connection.is_closed():
+                await connection.execute("ROLLBACK")
+            raise
+        await connection.execute("COMMIT")
+        return rows
 
     async def run(self, work: Callable[[Any], Awaitable[T]], seconds: float = 0) -> T:
         """Hand a connection to ``work``; it is dropped if ``work`` takes too long or leaves a transaction.

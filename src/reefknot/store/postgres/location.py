@@ -48,13 +48,7 @@ def parse_url(url: str) -> Location:
         ConfigError: a part is missing, or an option is unknown or has no possible value. The
             message never holds the password.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 5432
-    except ValueError:
-        parts, port = urlsplit(url.partition("?")[0].rpartition("@")[2]), 5432
-        if "," not in url:
-            raise ConfigError("store URL: the port must be a number between 1 and 65535") from None
+    parts = urlsplit(url)
     database = unquote(parts.path[1:])
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     if parts.fragment or not database or "/" in database:
@@ -63,13 +57,12 @@ def parse_url(url: str) -> Location:
         known = ", ".join((*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
         raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {known}")
     driver = {name: value for name, value in options.items() if name in _DRIVER_OPTIONS}
-    host = options.get("host") or parts.hostname or "localhost"
     schema = options.get("schema") or "public"
     if len(schema.encode()) > _LONGEST_IDENTIFIER or "\0" in schema:
         raise ConfigError(f"store URL: schema must be a name of at most {_LONGEST_IDENTIFIER} bytes")
     return Location(
         dsn=f"postgresql://{parts.netloc}/{quote(database, safe='')}?{urlencode(driver)}",
-        address=f"{host}:{port}/{database}",
+        address=f"{_servers(options.get('host') or parts.netloc.rpartition('@')[2] or 'localhost')}/{database}",
         schema=schema,
         pooler=_choice(options, "pooler", {"0": False, "1": True}),
         connections=int(_number(options, "connections", 8, lowest=1, highest=1_000)),
@@ -77,6 +70,15 @@ def parse_url(url: str) -> Location:
         wait=_number(options, "wait", 30.0, lowest=0, highest=86_400),
         own_clock=_choice(options, "clock", {"database": False, "process": True}),
     )
+
+
+def _servers(hosts: str) -> str:
+    """The servers with their ports, for messages; several are separated by commas."""
+    try:
+        ports = [urlsplit(f"//{host}").port for host in hosts.split(",")]
+    except ValueError:
+        raise ConfigError("store URL: the port must be a number between 1 and 65535") from None
+    return hosts if len(ports) > 1 or ports[0] else f"{hosts}:5432"
 
 
 def _choice(options: dict[str, str], name: str, choices: dict[str, bool]) -> bool:

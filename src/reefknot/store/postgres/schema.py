@@ -62,7 +62,7 @@ def statements_of(schema: str) -> dict[str, str]:
 
 
 def _filled(text: str, schema: str) -> str:
-    return text.replace("{schema}", quoted(schema)).replace("{clock}", _CLOCK)
+    return text.replace("{clock}", _CLOCK).replace("{schema}", quoted(schema))
 
 
 async def wait_for_server(connections: Connections, address: str, wait: float, clock: Clock) -> None:

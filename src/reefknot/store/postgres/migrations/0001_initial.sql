@@ -26,7 +26,7 @@ CREATE TABLE {schema}.reefknot_tx (
     -- nor a final status then touches no index. Every transaction leaves dead rows behind, so the
     -- vacuum comes before they are a fifth of a large table.
     CONSTRAINT reefknot_tx_pkey PRIMARY KEY (gid) WITH (fillfactor = 80)
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.05);
 
 -- What the poller looks for; also every question about unfinished transactions. The end of a lease
 -- is in no index on purpose: extending it is the most frequent change.
