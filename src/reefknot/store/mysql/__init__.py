@@ -107,8 +107,10 @@ class MySqlStore:
         self._time = StoreTime(clock, own=location.own_clock)
         self._statements = Statements(sql, self._time)
         half = location.connections // 2
-        self._changing = Pool(Session(location, sql) for _ in range(half))
-        self._reading = Pool(Session(location, sql, reads=True) for _ in range(location.connections - half))
+        changing = [Session(location, sql) for _ in range(half)]
+        reading = [Session(location, sql, reads=True) for _ in range(location.connections - half)]
+        self._changing = Pool(changing, location.timeout)
+        self._reading = Pool(reading, location.timeout)
         self._lanes = tuple(Session(location, sql) for _ in range(3))
         creates, writes, decisions = self._lanes
         self._creates: GroupCommit[NewTransaction, Created | None] = GroupCommit(
@@ -149,9 +151,10 @@ class MySqlStore:
         )
         if str(flush) == "0":
             return Durability("none", f"{detail}; a crash of the server loses the last second")
-        torn = str(doublewrite).upper() in {"0", "OFF"}
-        full = str(flush) in {"1", "3"} and not torn and (not int(log) or int(sync) == 1)
-        return Durability("full" if full else "crash", detail)
+        if str(flush) == "2" or (int(log) and int(sync) != 1):
+            return Durability("process", detail)
+        torn_pages = str(doublewrite).upper() in {"0", "OFF"}
+        return Durability("crash" if torn_pages else "full", detail)
 
     async def close(self) -> None:
         if self._closed:

@@ -46,6 +46,9 @@ _REPEATABLE = frozenset({1205, 1213})
 #: Cannot connect, server gone, connection lost, closed before.
 _LOST = frozenset({0, 2003, 2006, 2013, 2055})
 
+#: After a failure everything fails for so many seconds without another try.
+_PAUSE_SECONDS = 0.2
+
 #: The connection was found closed before anything was written to it.
 _UNSENT = 2006
 
@@ -74,6 +77,8 @@ class Session:
         self._connection: Any = None
         self._cursor: Any = None
         self._committing = False
+        self._broken: StoreUnavailable | None = None
+        self._broken_until = 0.0
         #: The largest statement that the server takes, bytes.
         self.max_packet = 1 << 20
 
@@ -91,10 +96,22 @@ class Session:
             StoreUnavailable: no answer, or it is not known whether the commit happened.
             ValueError: the database cannot keep a value; nothing was changed.
         """
+        loop = asyncio.get_running_loop()
+        if self._broken is not None and loop.time() < self._broken_until:
+            raise StoreUnavailable(str(self._broken))
+        self._broken = None
         self._committing = False
+        try:
+            return await self._run(work, seconds or self._location.timeout, commits=commits)
+        except StoreUnavailable as error:
+            # Those who queued meanwhile need not wait for the same in turn.
+            self._broken, self._broken_until = error, loop.time() + _PAUSE_SECONDS
+            raise
+
+    async def _run(self, work: Callable[[Session], Awaitable[Result]], seconds: float, *, commits: bool) -> Result:
         clean = False
         try:
-            async with asyncio.timeout(seconds or self._location.timeout):
+            async with asyncio.timeout(seconds):
                 result = await self._repeat(work, commits=commits)
             clean = True
         except errors.Error as error:
@@ -260,9 +277,11 @@ class Pool:
 
     Args:
         sessions: the sessions; connections are made when they are first needed.
+        patience: how long a task waits for a free one, seconds.
     """
 
-    def __init__(self, sessions: Iterable[Session]) -> None:
+    def __init__(self, sessions: Iterable[Session], patience: float) -> None:
+        self._patience = patience
         self._all = tuple(sessions)
         # The one used last comes first, so that the others may stay unconnected.
         self._free: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
@@ -285,7 +304,11 @@ class Pool:
     async def _session(self) -> AsyncIterator[Session]:
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        session = await self._free.get()
+        try:
+            async with asyncio.timeout(self._patience):
+                session = await self._free.get()
+        except TimeoutError as error:
+            raise StoreUnavailable("every connection to MySQL is busy") from error
         try:
             yield session
         finally:
