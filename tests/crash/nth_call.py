@@ -11,6 +11,7 @@ from reefknot.errors import Refused, StoreUnavailable
 from reefknot.failpoints import Failpoints
 from reefknot.model import BranchRequest, Failure, Options, Success, TransactionRequest
 from reefknot.node import Node
+from reefknot.store.base import Created
 from reefknot.testing.history import Ack
 
 REQUEST_TIMEOUT_SECONDS = 1
@@ -36,34 +37,55 @@ class FailingStore:
     """Counts its calls; one of them fails.
 
     ``before``: nothing is done. ``after``: it is done, but its answer is lost. ``hang``: it is done
-    and answered a second late.
+    and answered a second late. ``late``: its answer is lost, and it is done a good while later.
     """
 
-    def __init__(self, inner, clock, fails_at, way):
+    def __init__(self, inner, world, fails_at, way):
         self._inner = inner
-        self._clock = clock
+        self._world = world
         self._fails_at = fails_at
         self._way = way
         self.calls = 0
 
     def __getattr__(self, name):
         method = getattr(self._inner, name)
-        return self._counted(method) if name in CALLS else method
+        return self._counted(name, method) if name in CALLS else method
 
-    def _counted(self, method):
-        async def call(*args, **kwargs):
+    def _counted(self, name, method):
+        async def call(*args):
             self.calls += 1
             fails = self.calls == self._fails_at
             if fails and self._way == "before":
                 raise StoreUnavailable("the store is away")
-            result = await method(*args, **kwargs)
+            if fails and self._way == "late":
+                self._world.background.add(asyncio.ensure_future(self._later(name, method, args)))
+                raise StoreUnavailable("the connection to the store was lost")
+            result = await method(*args)
+            await self._note(name, args, result)
             if fails and self._way == "hang":
-                await self._clock.sleep(1)
+                await self._world.clock.sleep(1)
             elif fails:
                 raise StoreUnavailable("the answer of the store was lost")
             return result
 
         return call
+
+    async def _later(self, name, method, args):
+        await self._world.clock.sleep(0.5)
+        await self._note(name, args, await method(*args))
+
+    async def _note(self, name, args, result):
+        """Note what the call changed."""
+        note = self._world.note
+        if name == "create" and isinstance(result, Created):
+            await note(args[0].gid, args[0].owner, 1, accepted=True)
+        elif name == "write":
+            await note(args[0].gid, args[0].owner, args[0].epoch, accepted=result)
+        elif name == "decide" and result:
+            await note(result.gid, result.owner, result.epoch, accepted=True)
+        elif name == "claim":
+            for one in result:
+                await note(one.record.gid, one.record.owner, one.record.epoch, accepted=True)
 
 
 class Business(ScriptedCaller):
@@ -71,6 +93,7 @@ class Business(ScriptedCaller):
 
     async def _participant(self, call, position, answer):
         world = self._world
+        await world.clock.sleep(0.2)
         outcome, result = Success(), "success"
         if call.url.endswith("/workflow"):
             await world.resume_workflow()
@@ -105,7 +128,7 @@ class FailingWorld(World):
         )
         return Node(
             Config(),
-            FailingStore(self.store, self.clock, *self._fault),
+            FailingStore(self.store, self, *self._fault),
             clock=self.clock,
             failpoints=Failpoints(),
             rng=self.rng,

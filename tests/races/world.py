@@ -65,18 +65,11 @@ class PausingStore:
         elif rng.random() < 0.5:
             await self._world.clock.sleep(rng.uniform(0.001, 0.005))
 
-    async def _log(self, gid, owner, epoch, *, accepted):
-        record = await self._inner.get(gid)
-        ops = details(self._world.modes[record.mode], record, 0).ops if accepted else ()
-        settled = frozenset(index for index, op in enumerate(ops) if op.status != "prepared")
-        stamp = self._world.stamp()
-        self._world.writes.append(Written(gid, owner, epoch, accepted, stamp, record.version, settled))
-
     async def create(self, new):
         await self._travel()
         found = await self._inner.create(new)
         if isinstance(found, Created):
-            await self._log(new.gid, new.owner, 1, accepted=True)
+            await self._world.note(new.gid, new.owner, 1, accepted=True)
         await self._travel()
         return found
 
@@ -84,7 +77,7 @@ class PausingStore:
         await self._travel()
         record = await self._inner.decide(decision)
         if record:
-            await self._log(decision.gid, record.owner, record.epoch, accepted=True)
+            await self._world.note(decision.gid, record.owner, record.epoch, accepted=True)
         await self._travel()
         return record
 
@@ -92,7 +85,7 @@ class PausingStore:
         await self._travel()
         claimed = await self._inner.claim(owner, limit, lease_ms)
         for one in claimed:
-            await self._log(one.record.gid, owner, one.record.epoch, accepted=True)
+            await self._world.note(one.record.gid, owner, one.record.epoch, accepted=True)
             self._world.takeovers += bool(one.abandoned_ms)
         await self._travel()
         return claimed
@@ -101,10 +94,10 @@ class PausingStore:
         await self._travel()
         accepted = await self._inner.write(write)
         if accepted:
-            await self._log(write.gid, write.owner, write.epoch, accepted=True)
+            await self._world.note(write.gid, write.owner, write.epoch, accepted=True)
         await self._travel()
         if not accepted:  # what counts is when the driver learns of it
-            await self._log(write.gid, write.owner, write.epoch, accepted=False)
+            await self._world.note(write.gid, write.owner, write.epoch, accepted=False)
         return accepted
 
     async def renew(self, owner, held, lease_ms):
@@ -184,6 +177,13 @@ class World:
     def stamp(self):
         """The time in milliseconds, different and later at each call."""
         return self.clock.now_ms() + next(self._order) * 1e-7
+
+    async def note(self, gid, owner, epoch, *, accepted):
+        """Note a change of a transaction's state, or that it was refused."""
+        record = await self.store.get(gid)
+        ops = details(self.modes[record.mode], record, 0).ops if accepted else ()
+        settled = frozenset(index for index, op in enumerate(ops) if op.status != "prepared")
+        self.writes.append(Written(gid, owner, epoch, accepted, self.stamp(), record.version, settled))
 
     def finish_call(self, position, result):
         """Note what the participant answered."""
