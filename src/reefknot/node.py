@@ -54,6 +54,7 @@ def settings_of(config: Config) -> Settings:
         timeout_seconds=config.timeout_to_fail,
         retry_seconds=config.retry_interval,
         retry_max_seconds=config.retry_interval_max,
+        max_attempts=config.max_attempts,
         request_timeout_seconds=config.request_timeout,
         wait_seconds=config.wait_result_timeout,
         lease_seconds=float(config.lease_seconds),

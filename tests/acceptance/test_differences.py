@@ -307,6 +307,21 @@ def test_q27_the_interval_has_a_cap(app, bank, serve):
 
 
 @pytest.mark.deviation("Q27")
+def test_q27_a_limit_of_attempts_parks_until_an_operator_comes(app, bank, serve):
+    app.server = serve(max_attempts=2)
+    bank.script("/TransOut", [ERROR, ERROR])
+    gid = app.submit(app.saga("TransOut"))
+    app.state(gid)
+    app.cron(gid)
+
+    assert "gave up after 2 failed visits" in app.field(gid, "ext_data")
+    assert app.server.cron(look_ahead=86_400) == []
+    app.server.post("resetNextCronTime", {"gid": gid})
+    app.cron(gid, look_ahead=0)
+    assert app.state(gid) == ("succeed", "PS")
+
+
+@pytest.mark.deviation("Q27")
 def test_q27_a_host_that_answers_again_wakes_what_waited_for_it(app, bank, server):
     bank.always("/TransOut", HANG_UP)
     gids = [app.submit(app.saga("TransOut")) for _ in range(3)]

@@ -166,6 +166,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     retry_interval_max: Annotated[
         int, Meta(ge=1, le=86_400, description="longest pause before a branch is called again", extra=OURS)
     ] = 300
+    max_attempts: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000, description="failed visits until a transaction is parked; 0 = never", extra=OURS),
+    ] = 0
     request_timeout: Annotated[int, Meta(ge=1, le=86_400, description="time limit of one branch call")] = 3
     update_branch_sync: Annotated[
         int, Meta(ge=0, le=1, description="DTM: 0 = write branch results later; here always durable", extra=NO_EFFECT)

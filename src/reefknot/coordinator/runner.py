@@ -244,6 +244,9 @@ class Runner:
         deadline_ms = drive.mode.deadline_ms(tx)
         if deadline_ms > now_ms:
             due_in_ms = min(due_in_ms, deadline_ms - now_ms)
+        most = self._settings.max_attempts
+        if most and drive.grew and attempts >= most:
+            return await self._park(drive, Park(f"gave up after {attempts} failed visits; the last: {drive.trouble}"))
         await self._record(drive, lease_ms=0, due_in_ms=due_in_ms, attempts=attempts)
         if drive.waits_for:
             self._hosts.wait_for(self._hosts.of(drive.waits_for), drive.gid)

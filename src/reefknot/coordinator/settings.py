@@ -8,6 +8,7 @@ import msgspec
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Durations in seconds. Defaults: reliability of DTM's, and docs/promises.md for ours.
 
+    ``max_attempts``: failed visits in a row after which a transaction is parked; 0 = never, as DTM.
     ``lease_margin_seconds``: a driver stops this much before its lease ends, for the time a call's
     start and the clocks' drift may take. ``renew_seconds``: how often leases of long calls are
     extended, in one statement for the node.
@@ -16,6 +17,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: int = 35
     retry_seconds: int = 10
     retry_max_seconds: int = 300
+    max_attempts: int = 0
     request_timeout_seconds: int = 3
     wait_seconds: int = 30
     lease_seconds: float = 8.0
