@@ -207,5 +207,7 @@ async def run(mode, fails_at, way):
     """Run one transaction; its history, and whether the failing call came at all."""
     world = FailingWorld(mode, fails_at, way)
     history = await world.run(1)
-    await asyncio.gather(*world.background)
+    for task in world.background:
+        task.cancel()
+    await asyncio.gather(*world.background, return_exceptions=True)
     return history, world.failing.calls >= fails_at
