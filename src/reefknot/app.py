@@ -18,7 +18,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any, cast
 
 import uvicorn
 import uvloop
@@ -152,52 +151,6 @@ def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
     return bound
 
 
-class _OneWrite:
-    """A transport that sends the head of a response together with its body.
-
-    uvicorn writes them one after the other, and each write is a system call: joining them takes
-    8 % off the CPU time of a submit. A head without a body goes out when the loop comes round.
-    """
-
-    __slots__ = ("_held", "_loop", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport = transport
-        self._loop = loop
-        self._held = b""
-
-    def write(self, data: bytes) -> None:
-        """Hold what looks like a head; send anything else with what is held."""
-        if self._held:
-            self._held += data
-            self._flush()
-        elif data.endswith(b"\r\n\r\n"):
-            self._held = data
-            self._loop.call_soon(self._flush)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Send what is held, then close."""
-        self._flush()
-        self._transport.close()
-
-    def _flush(self) -> None:
-        held, self._held = self._held, b""
-        if held:
-            self._transport.write(held)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-
-class _Protocol(ClientConnection):
-    """A client's connection over a transport that joins writes."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as the base class
-        super().connection_made(cast("asyncio.Transport", _OneWrite(transport, self.loop)))
-
-
 class _Uvicorn(uvicorn.Server):
     """Leaves the signals to us: they stop more than the listener."""
 
@@ -216,7 +169,7 @@ async def serve_node(node: Node, listener: socket.socket, config: Config, stop: 
         uvicorn.Config(
             node.api,
             loop="none",
-            http=_Protocol,
+            http=ClientConnection,
             ws="none",
             interface="asgi3",
             lifespan="off",
