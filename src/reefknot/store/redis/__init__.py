@@ -57,6 +57,8 @@ _log = logging.getLogger(__name__)
 _LAYOUT = 1
 #: Buckets of a new store in a cluster: even on 1, 2, 3, 4, 6, 8 and 12 masters.
 _CLUSTER_BUCKETS = 24
+#: How often opening tries to reach a server that does not answer yet.
+_PAUSE_SECONDS = 1.0
 #: Keys that a reset deletes at a time.
 _RESET_BATCH = 500
 
@@ -73,13 +75,13 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> RedisStore:
     Raises:
         ConfigError: the URL or the login is wrong, a server may evict keys, the store has another
             number of buckets, or a newer version laid it out.
-        StoreUnavailable: a server does not answer.
+        StoreUnavailable: no server answered in the time that the URL gives it.
     """
     address = parse_url(url)
     scripts = load_scripts()
     servers = Servers(address, scripts)
     try:
-        await servers.discover()
+        await _wait_for_servers(servers, address.wait_seconds, clock)
         time = StoreTime(clock, own=address.own_clock)
         store = RedisStore(servers, scripts, await _bucket_count(servers, scripts, address), time, failpoints)
         if not address.allow_eviction:
@@ -89,6 +91,20 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> RedisStore:
         await servers.close()
         raise
     return store
+
+
+async def _wait_for_servers(servers: Servers, seconds: float, clock: Clock) -> None:
+    """Connect; log while no server answers, and give up after so many seconds."""
+    until = clock.monotonic() + seconds
+    while True:
+        try:
+            return await servers.discover()
+        except StoreUnavailable as error:
+            left = until - clock.monotonic()
+            if left <= 0:
+                raise
+            _log.warning("waiting for Redis", extra={"reason": str(error), "seconds_left": round(left)})
+            await clock.sleep(min(_PAUSE_SECONDS, left))
 
 
 async def _bucket_count(servers: Servers, scripts: dict[str, Script], address: Address) -> int:
@@ -245,11 +261,8 @@ class RedisStore:
         sent = self._time.sent()
         answers, _ = await self._open().take("claim", 0, limit, owner, lease_ms, size=lambda answer: len(answer) - 4)
         claimed = []
-        for _, _, now, lost, *taken in answers:
+        for _, _, _, now, *taken in answers:
             self._time.replied(sent, now)
-            for gid in lost:
-                name = gid.decode(errors="replace")
-                _log.warning("a due entry without a transaction was removed", extra={"gid": name})
             for was_due, abandoned_ms, gid, (fields, branches) in taken:
                 record = _existing(record_of(gid.decode(), fields, branches), gid)
                 claimed.append((float(was_due), record.id, Claimed(record, int(abandoned_ms))))
@@ -271,14 +284,14 @@ class RedisStore:
 
     async def wake_later(self, later_than_ms: int, limit: int) -> tuple[int, bool]:
         buckets = self._open()
-        answers, _ = await buckets.take("wake_later", later_than_ms, limit, later_than_ms, size=_third)
-        return sum(map(_third, answers)), await buckets.remains("wake_later", later_than_ms)
+        answers, _ = await buckets.take("wake_later", later_than_ms, limit, later_than_ms, size=_number_taken)
+        return sum(map(_number_taken, answers)), await buckets.remains("wake_later", later_than_ms)
 
     async def purge(self, older_than_ms: int, limit: int) -> int:
         if self._fail.armed:
             await self._fail.hit("purge.before_delete")
-        answers, _ = await self._open().take("purge", -older_than_ms, limit, -older_than_ms, size=_third)
-        return sum(map(_third, answers))
+        answers, _ = await self._open().take("purge", -older_than_ms, limit, -older_than_ms, size=_number_taken)
+        return sum(map(_number_taken, answers))
 
     async def reset(self) -> int:
         self._open()
@@ -319,7 +332,7 @@ def _existing(record: Record | None, gid: object) -> Record:
     return record
 
 
-def _third(answer: Any) -> int:
+def _number_taken(answer: Any) -> int:
     """The count in the answers of ``wake_later`` and ``purge``."""
-    count: int = answer[2]
+    count: int = answer[3]
     return count

@@ -23,7 +23,9 @@ _KINDS: dict[str, tuple[Literal["single", "cluster", "sentinel"], bool]] = {
     "redis+sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
 }
-_OPTIONS = frozenset({"prefix", "buckets", "clock", "timeout", "allow-eviction", "tls-ca", "tls-cert", "tls-key"})
+_OPTIONS = frozenset(
+    {"prefix", "buckets", "clock", "timeout", "wait", "allow-eviction", "tls-ca", "tls-cert", "tls-key"}
+)
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?")
 
 #: More buckets than this would make ids larger than what JSON readers keep exact.
@@ -33,8 +35,9 @@ MAX_BUCKETS = 256
 class Address(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed URL. ``seeds`` are the servers named in it; ``buckets`` is 0 if it does not say.
 
-    ``timeout_seconds`` is how long a server may owe an answer before it is taken for dead.
-    ``own_clock``: time is this process's and not the server's, for tests that move a clock.
+    ``timeout_seconds`` is how long a server may owe an answer before it is taken for dead,
+    ``wait_seconds`` how long opening waits for a server. ``own_clock``: time is this process's and
+    not the server's, for tests that move a clock.
     """
 
     kind: Literal["single", "cluster", "sentinel"]
@@ -46,6 +49,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "reefknot"
     buckets: int = 0
     timeout_seconds: float = 5.0
+    wait_seconds: float = 30.0
     allow_eviction: bool = False
     own_clock: bool = False
     tls: bool = False
@@ -130,13 +134,14 @@ def _options(query: str) -> dict[str, Any]:
     buckets = given.get("buckets", "0")
     if not (buckets.isascii() and buckets.isdecimal() and len(buckets) < 4 and int(buckets) <= MAX_BUCKETS):
         raise ConfigError(f"store URL: buckets must be a number from 1 to {MAX_BUCKETS}")
-    timeout = given.get("timeout", "5")
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,3})?", timeout) or not float(timeout):
-        raise ConfigError("store URL: timeout must be a number of seconds, for example 2.5")
+    timeout = _seconds(given, "timeout", "5")
+    if not timeout:
+        raise ConfigError("store URL: timeout must be more than 0")
     return {
         "prefix": _prefix(given.get("prefix", "reefknot")),
         "buckets": int(buckets),
-        "timeout_seconds": float(timeout),
+        "timeout_seconds": timeout,
+        "wait_seconds": _seconds(given, "wait", "30"),
         "allow_eviction": _choice(given, "allow-eviction", ("0", "1")) == "1",
         "own_clock": _choice(given, "clock", ("database", "process")) == "process",
         **{name.replace("-", "_"): given.get(name, "") for name in ("tls-ca", "tls-cert", "tls-key")},
@@ -153,6 +158,13 @@ def _prefix(text: str) -> str:
     if not prefix:
         raise ConfigError("store URL: prefix must have a character that is no brace")
     return prefix
+
+
+def _seconds(given: dict[str, str], name: str, default: str) -> float:
+    text = given.get(name, default)
+    if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text):
+        raise ConfigError(f"store URL: {name} must be a number of seconds, for example 2.5")
+    return float(text)
 
 
 def _choice(given: dict[str, str], name: str, values: tuple[str, str]) -> str:

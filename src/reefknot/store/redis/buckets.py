@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,6 +16,10 @@ from reefknot.store.redis.merging import Entry, first_of_all, newest_of_all
 from reefknot.store.redis.records import KEY, record_of
 from reefknot.store.redis.scripts import Script
 from reefknot.store.redis.servers import Servers
+
+_log = logging.getLogger(__name__)
+
+_REMOVED = "an index entry without a transaction was removed: somebody deleted the transaction by hand"
 
 #: One script handles at most so many transactions: a server runs nothing else meanwhile.
 BATCH = 100
@@ -130,8 +135,15 @@ class Buckets:
     async def _remains_in(self, name: str, bucket: int, words: tuple[Word, ...]) -> bool:
         left, skip = _UNKNOWN, 0
         while left == _UNKNOWN:
-            left, skip, *_ = await self.call(name, bucket, 0, skip, *words)
+            left, skip, *_ = await self._told(name, bucket, 0, skip, *words)
         return left != _NOTHING
+
+    async def _told(self, name: str, bucket: int, *words: Word) -> Any:
+        """Run a script that goes through candidates, and report the entries that it had to remove."""
+        answer = await self.call(name, bucket, *words)
+        for gid in answer[2]:
+            _log.warning(_REMOVED, extra={"gid": gid.decode(errors="replace")})
+        return answer
 
     async def _take_from(
         self, name: str, bucket: int, limit: int, words: tuple[Word, ...], size: Callable[[Any], int]
@@ -139,7 +151,7 @@ class Buckets:
         answers: list[Any] = []
         left, skip = _UNKNOWN, 0
         while limit > 0 and left != _NOTHING:
-            answer = await self.call(name, bucket, min(limit, BATCH), skip, *words)
+            answer = await self._told(name, bucket, min(limit, BATCH), skip, *words)
             answers.append(answer)
             left, skip = answer[:2]
             limit -= size(answer)
@@ -147,7 +159,7 @@ class Buckets:
 
     async def _shares(self, what: str, bound_ms: int, limit: int) -> tuple[dict[int, int], bool]:
         """How many of the first entries of all buckets lie in each, and whether there are more."""
-        wanted = min(-(-limit // self.count) * 3 + 4, limit, BATCH)
+        wanted = min(-(-limit // self.count) * 2 + 4, limit, BATCH)
         told = await asyncio.gather(*(self._heads(what, bound_ms, wanted, bucket) for bucket in range(self.count)))
         return first_of_all(dict(enumerate(told)), limit)
 
@@ -155,7 +167,7 @@ class Buckets:
         left, skip = _UNKNOWN, 0
         entries: list[Any] = []
         while left == _UNKNOWN and not entries:
-            left, skip, *entries = await self.call("heads", bucket, what, bound_ms, limit, skip)
+            left, skip, _, *entries = await self._told("heads", bucket, what, bound_ms, limit, skip)
         pairs = zip(entries[::2], entries[1::2], strict=True)
         return [(int(float(time)), row_id) for time, row_id in pairs], left != _NOTHING
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -152,12 +152,16 @@ class RedisServer:
             OSError: the server cannot be reached.
             RuntimeError: it answers with an error.
         """
-        with socket.create_connection(("127.0.0.1", self.port), timeout=10) as connection:
-            connection.sendall(_packed("AUTH", self.password) + _packed(*words))
+        return self.commands([words])[0]
+
+    def commands(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+        """Run several commands together; otherwise as ``command``."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(b"".join(_packed(*words) for words in [("AUTH", self.password), *commands]))
             reader = hiredis.Reader(replyError=RuntimeError)
             answers: list[Any] = []
-            while len(answers) < 2:  # the login and the command
-                if not (data := connection.recv(65536)):
+            while len(answers) <= len(commands):
+                if not (data := connection.recv(1 << 20)):
                     raise ConnectionResetError("the server closed the connection")
                 reader.feed(data)
                 while (answer := reader.gets()) is not False:
@@ -165,7 +169,7 @@ class RedisServer:
         for answer in answers:
             if isinstance(answer, RuntimeError):
                 raise answer
-        return answers[1]
+        return answers[1:]
 
     @property
     def _log(self) -> Path:

@@ -10,7 +10,8 @@ local function candidates(what, now, bound, limit, skip)
     local text = string.format('(%.0f', bound)
     if what == 'later' then from, to = text, '(9000000000000000' end
     if what == 'purge' then index, to = 'fin', text end
-    local found, lost, seen = {}, {}, limit + 100
+    -- Usually all can be taken; a caller that goes on has met many that cannot.
+    local found, lost, seen = {}, {}, limit + (skip == 0 and 10 or 100)
     local entries = redis.call('ZRANGEBYSCORE', bucket .. index, from, to, 'WITHSCORES', 'LIMIT', skip, seen)
     for i = 1, #entries, 2 do
         local member = entries[i]

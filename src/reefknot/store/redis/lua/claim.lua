@@ -1,10 +1,10 @@
 -- include: candidates
--- ARGV: now, limit, skip, owner, lease_ms. Returns {left, skip, now, lost gids, {due before, abandoned_ms,
+-- ARGV: now, limit, skip, owner, lease_ms. Returns {left, skip, lost, now, {due before, abandoned_ms,
 -- gid, record}...}.
 local now, owner = clock(), ARGV[4]
 local until_ms = now + tonumber(ARGV[5])
 local found, left, skip, lost = candidates('claim', now, 0, tonumber(ARGV[2]), tonumber(ARGV[3]))
-local answer = {left, skip, now, lost}
+local answer = {left, skip, lost, now}
 for _, entry in ipairs(found) do
     local key, gid = entry[3], gid_of(entry[1])
     local h = entry[4]
