@@ -114,7 +114,7 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
         "count_unfinished": (),
         "list_by_creation": filters,
         "list_failed": filters,
-        "write_progress": (b"", "", 1, 1, 0, "", "", *fence),
+        "write_progress": (b"", 256, 0, "", 1, 1, 0, "", "", *fence),
         "lock": ("d1",),
         "get": ("d1",),
     }
@@ -262,6 +262,34 @@ async def test_texts_cannot_leave_their_quotes(mysql_nodes, admin):
         assert await store.write(step(text, reason=text, parked=text))
         stored = await record(store, text)
         assert (stored.gid, stored.body, stored.reason, stored.parked) == (text, text.encode(), text, text)
+
+
+async def test_reports_of_any_size(mysql_nodes, admin):
+    """A report keeps the length of its row, so that it is changed in place, and reads as it was written."""
+    store = await mysql_nodes()
+    await create(store, new())
+    ((length,),) = await admin("SELECT LENGTH(progress) FROM reefknot_tx")
+    for progress in (b"", b" ", b"a  ", b"\0", bytes(range(256)), b"x" * 257, b"y" * 100_000, b"z "):
+        assert await store.write(step(progress=progress))
+        assert (await record(store)).progress == progress
+        if len(progress) <= 256:
+            assert await admin("SELECT LENGTH(progress) FROM reefknot_tx") == ((length,),)
+
+
+async def test_user_without_the_right_to_create(mysql_nodes, admin):
+    where = parse_url(mysql_nodes.url)
+    await admin(f"CREATE USER '{where.database}'@'%' IDENTIFIED BY 'p' ")
+    await admin(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {where.database}.* TO '{where.database}'@'%'")
+    url = f"mysql://{where.database}:p@127.0.0.1:{where.port}/{where.database}"
+    with pytest.raises(ConfigError, match="reefknot migrate"):
+        await open_store(url, clock=SystemClock(), failpoints=disarmed())
+    owner = await mysql_nodes()
+    store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
+    assert isinstance(await store.create(new()), Created)
+    assert (await record(owner)).gid == "order-1"
+    await store.ping()
+    assert (await store.durability()).level == "full"
+    await store.close()
 
 
 async def test_reset_keeps_to_its_tables(mysql_nodes, admin):

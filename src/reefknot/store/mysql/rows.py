@@ -10,6 +10,9 @@ from reefknot.store.base import BranchRow, NewTransaction, Record, Stats, Write
 
 Row = Sequence[Any]
 
+#: The least room of a progress in its row, bytes.
+_ROOM = 256
+
 
 def record_of(row: Row, branches: tuple[BranchRow, ...] = ()) -> Record:
     """A record from the first 20 columns of ``reefknot_tx``, which may be followed by others."""
@@ -50,7 +53,8 @@ def create_values(new: NewTransaction) -> Row:
     final = new.status.final
     leased = bool(new.owner) and new.lease_ms > 0 and not final
     return (
-        *(new.gid.encode(), new.mode.encode(), new.status.value, new.body, new.owner.encode() if leased else b""),
+        *(new.gid.encode(), new.mode.encode(), new.status.value, new.body, _ROOM),
+        new.owner.encode() if leased else b"",
         *(leased, new.lease_ms, new.due_in_ms, new.request_hash, final),
     )
 
@@ -64,9 +68,18 @@ def write_values(write: Write) -> tuple[str, Row]:
     owner = write.owner.encode()
     fence = (write.gid.encode(), owner, write.epoch, write.expect.value)
     always = (
-        *(write.progress, owner if leased else b"", leased, write.lease_ms, write.attempts),
+        *(write.progress, _room_for(write.progress), len(write.progress), owner if leased else b""),
+        *(leased, write.lease_ms, write.attempts),
         *(write.parked.encode(), write.reason.encode()),
     )
     if changed or moves or final:
         return "write_change", (*always, moves, write.due_in_ms, write.status.value, changed, final, *fence)
     return "write_progress", (*always, *fence)
+
+
+def _room_for(progress: bytes) -> int:
+    """The room to give to a progress, so that its next versions probably need the same."""
+    room = _ROOM
+    while room < len(progress):
+        room *= 2
+    return room

@@ -158,12 +158,15 @@ class Session:
 
     async def execute(self, statement: str, values: Sequence[Any] | None = None) -> int:
         """Run one statement; returns the number of rows it found."""
-        count: int = await self._cursor.execute(statement, values)
+        packet = self._cursor.mogrify(statement, values)
+        if len(packet) >= self.max_packet:  # values are quoted bytes here, so characters are bytes
+            raise ValueError(f"MySQL takes {self.max_packet} bytes a packet (max_allowed_packet), not {len(packet)}")
+        count: int = await self._cursor.execute(packet)
         return count
 
     async def rows(self, statement: str, values: Sequence[Any] | None = None) -> list[Row]:
         """Run one statement and return its rows."""
-        await self._cursor.execute(statement, values)
+        await self.execute(statement, values)
         return list(await self._cursor.fetchall())
 
     async def script(self, commands: Sequence[Command], *, commit: bool = False) -> list[Answer]:
@@ -198,7 +201,7 @@ class Session:
 
     async def _packet(self, text: str, values: Sequence[Any], answers: list[Answer]) -> None:
         cursor = self._cursor
-        await cursor.execute(text, values)
+        await self.execute(text, values)
         while True:
             answers.append(Answer(cursor.rowcount, await cursor.fetchall() if cursor.description else ()))
             if not await cursor.nextset():

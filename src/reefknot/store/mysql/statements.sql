@@ -59,21 +59,21 @@ SELECT @@innodb_flush_log_at_trx_commit, @@innodb_doublewrite, @@log_bin, @@sync
 
 -- name: create
 -- Never INSERT IGNORE: that one also hides a gid that is too long.
-INSERT INTO reefknot_tx (gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts,
-    parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, batch)
+INSERT INTO reefknot_tx (gid, mode, status, body, progress, progress_size, owner, epoch, version, lease_until_ms,
+    due_ms, attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, batch)
 VALUES {rows}
 ON DUPLICATE KEY UPDATE id = id;
 
 -- name: create_row
-(%s, %s, %s, %s, '', %s, 1, 1, IF(%s, @now + %s, 0), LEAST(@now + %s, 9000000000000000), 0, '', '', '', %s, @now, @now,
-    0, IF(%s, @now, 0), @batch)
+(%s, %s, %s, %s, SPACE(%s), 0, %s, 1, 1, IF(%s, @now + %s, 0), LEAST(@now + %s, 9000000000000000), 0, '', '', '', %s,
+    @now, @now, 0, IF(%s, @now, 0), @batch)
 
 -- name: created
 SELECT gid, id, created_ms FROM reefknot_tx WHERE gid IN ({ids}) AND batch = @batch;
 
 -- name: get
-SELECT id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
-    result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
+SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
 FROM reefknot_tx WHERE gid IN ({ids});
 
 -- name: get_branches
@@ -82,14 +82,16 @@ SELECT tx_id, branch_id, op, url, payload, status, created_ms FROM reefknot_bran
 -- name: write_progress
 -- The fenced write, of which many go in one packet: that costs the server less than one UPDATE that
 -- joins their values. Status and due time stay, so no index is touched. This is the hot one.
-UPDATE reefknot_tx SET progress = %s, owner = %s, version = version + 1, lease_until_ms = IF(%s, @now + %s, 0),
-    attempts = %s, parked = %s, reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now
+UPDATE reefknot_tx SET progress = RPAD(%s, %s, ' '), progress_size = %s, owner = %s, version = version + 1,
+    lease_until_ms = IF(%s, @now + %s, 0), attempts = %s, parked = %s,
+    reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now
 WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s;
 
 -- name: write_change
 -- Another due time or another status. Assignments run from left to right: due_ms still reads the old one.
-UPDATE reefknot_tx SET progress = %s, owner = %s, version = version + 1, lease_until_ms = IF(%s, @now + %s, 0),
-    attempts = %s, parked = %s, reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now,
+UPDATE reefknot_tx SET progress = RPAD(%s, %s, ' '), progress_size = %s, owner = %s, version = version + 1,
+    lease_until_ms = IF(%s, @now + %s, 0), attempts = %s, parked = %s,
+    reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now,
     due_ms = IF(%s, LEAST(@now + %s, 9000000000000000), due_ms), status = %s, decided_ms = IF(%s, @now, decided_ms),
     finished_ms = IF(%s, @now, 0)
 WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s;
@@ -131,8 +133,8 @@ WHERE id = %s;
 
 -- name: find_due
 -- Rows that another node is claiming right now are left to it.
-SELECT id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
-    result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, @now
+SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, @now
 FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
 WHERE finished_ms = 0 AND due_ms <= @now AND lease_until_ms <= @now
 ORDER BY due_ms, id LIMIT %s FOR UPDATE SKIP LOCKED;
@@ -193,24 +195,24 @@ DELETE FROM reefknot_kv;
 -- status, mode (each twice), number of rows.
 
 -- name: list_by_creation
-SELECT id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
-    result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
+SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
 FROM reefknot_tx FORCE INDEX (reefknot_tx_created)
 WHERE created_ms >= %s AND created_ms <= LEAST(%s, %s) AND (created_ms < %s OR id < %s)
     AND (%s = '' OR status = %s) AND (%s = '' OR mode = %s)
 ORDER BY created_ms DESC, id DESC LIMIT %s;
 
 -- name: list_failed
-SELECT id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
-    result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
+SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
 FROM reefknot_tx FORCE INDEX (reefknot_tx_failed)
 WHERE failed_ms >= %s AND failed_ms <= LEAST(%s, %s) AND (failed_ms < %s OR id < %s)
     AND (%s = '' OR status = %s) AND (%s = '' OR mode = %s)
 ORDER BY failed_ms DESC, id DESC LIMIT %s;
 
 -- name: list_unfinished
-SELECT id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
-    result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
+SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms
 FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
 WHERE finished_ms = 0 AND created_ms >= %s AND created_ms <= LEAST(%s, %s) AND (created_ms < %s OR id < %s)
     AND (%s = '' OR status = %s) AND (%s = '' OR mode = %s)

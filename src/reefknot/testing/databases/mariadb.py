@@ -89,6 +89,7 @@ class MariaDbServer:
             self.start()
             self._run_sql(
                 f"CREATE USER 'reefknot'@'%' IDENTIFIED BY '{self._password}'; GRANT ALL ON *.* TO 'reefknot'@'%'"
+                " WITH GRANT OPTION"
             )
             self.create_database("test")
         except BaseException:

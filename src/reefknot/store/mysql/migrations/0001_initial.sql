@@ -24,6 +24,9 @@ CREATE TABLE IF NOT EXISTS reefknot_tx (
     updated_ms     BIGINT NOT NULL,
     decided_ms     BIGINT NOT NULL,
     finished_ms    BIGINT NOT NULL,
+    -- progress is followed by room to grow; this many bytes of it count. A row that keeps its length is
+    -- changed in place, one that grows can split its page, which costs four times as much log.
+    progress_size  INT NOT NULL,
     -- The number of the batch that created this row: tells which rows of its INSERT are new.
     batch          BIGINT NOT NULL,
     -- A few failed ones among millions.
