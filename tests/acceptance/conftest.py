@@ -12,7 +12,7 @@ Every row of ``rows.txt`` is a test. The marker ``conformance`` names the row, o
 Everything runs on the memory store and on SQLite. One store of choice, by name or URL, with one command:
 
     ACCEPTANCE_STORE=sqlite pytest tests/acceptance
-    ACCEPTANCE_STORE='sqlite:///{directory}/own.db?writer=process' pytest tests/acceptance
+    ACCEPTANCE_STORE='sqlite:///{directory}/own.db' pytest tests/acceptance
 """
 
 import os

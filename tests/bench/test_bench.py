@@ -154,7 +154,7 @@ def test_usage_is_that_of_the_process_and_its_children(tmp_path):
 def test_rows_are_chosen_by_parts_of_their_names():
     assert names("saga/1") == ["echo/1", "memory/ceiling", "sqlite/ceiling", "memory/saga/1", "sqlite/saga/1"]
     assert names("recovery") == ["sqlite/recovery"]
-    assert names("wait/1", stores=["sqlite?writer=process"]) == ["echo/1", "sqlite?writer=process/wait/1"]
+    assert names("wait/1", stores=["memory"]) == ["echo/1", "memory/wait/1"]
     assert names("sqlite/*/1", "echo/64") == ["echo/1", "echo/64", "sqlite/ceiling", "sqlite/saga/1", "sqlite/wait/1"]
     assert len(names()) == len(set(names())) > 20
     unknown = bench("--rows", "sage/64")

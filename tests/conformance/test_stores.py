@@ -12,7 +12,7 @@ from reefknot.testing.conformance.store import StoreConformance
 
 URLS = {
     "memory": ["memory://"],
-    "sqlite": ["sqlite:///{directory}/store.db?writer=thread", "sqlite:///{directory}/store.db?writer=process"],
+    "sqlite": ["sqlite:///{directory}/store.db"],
     # Time is moved by hand here, so it is this process's; the tests of the store show the database's.
     "postgres": [
         "{postgres}?schema={name}&clock=process",

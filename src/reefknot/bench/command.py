@@ -39,7 +39,7 @@ def run(args: list[str]) -> int:
     "stores",
     metavar="STORE",
     multiple=True,
-    help="memory, sqlite, sqlite?writer=process, or a store URL; several times. Default: memory and sqlite.",
+    help="memory, sqlite, or a store URL; several times. Default: memory and sqlite.",
 )
 @click.option("--quick", is_flag=True, help="One second for each row: figures to look at, not to keep.")
 @click.option("--seconds", type=float, metavar="S", help=f"Length of each row's load; default {_LONG[0]:g}.")
@@ -85,7 +85,7 @@ def bench(
       reefknot bench --quick --rows saga/64            one row per store, in seconds
       reefknot bench --rows wait/1 --store sqlite      one client at a time
       reefknot bench --rows recovery                   10,000 due transactions after a SIGKILL
-      reefknot bench --rows 1m --store 'sqlite?writer=process'
+      reefknot bench --rows 1m --store sqlite
       reefknot bench --rows saga/64 --profile /tmp     where the server spends its time
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     length, warm_up = _QUICK if quick else _LONG

@@ -67,7 +67,7 @@ class Row(msgspec.Struct, kw_only=True):
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """A store to measure: ``memory``, ``sqlite``, ``sqlite?writer=process``, or any store URL."""
+    """A store to measure: ``memory``, ``sqlite``, or any store URL."""
 
     label: str
 
@@ -75,8 +75,7 @@ class Storage(msgspec.Struct, frozen=True):
         """Its URL; an embedded one keeps its file in ``directory``."""
         if "://" in self.label:
             return self.label
-        name, mark, query = self.label.partition("?")
-        return "memory://" if name == "memory" else f"{name}:///{directory.resolve()}/bench.db{mark}{query}"
+        return "memory://" if self.label == "memory" else f"{self.label}:///{directory.resolve()}/bench.db"
 
 
 @contextlib.contextmanager

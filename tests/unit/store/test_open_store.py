@@ -30,8 +30,8 @@ def anyio_backend():
         ("sqlite:///", "write sqlite:///relative.db"),
         ("sqlite:////no/such/directory/x.db", "the directory /no/such/directory does not exist"),
         ("sqlite:////tmp", "/tmp is a directory"),
-        ("sqlite:////tmp/x.db?mode=ro", "the only option"),
-        ("sqlite:////tmp/x.db?writer=fiber", "the only option"),
+        ("sqlite:////tmp/x.db?mode=ro", "there is no option 'mode'"),
+        ("sqlite:////tmp/x.db?writer=fiber", "there is no option 'writer'"),
     ],
 )
 async def test_wrong_urls(url, expected):

@@ -24,7 +24,6 @@ from reefknot.testing.clock import ManualClock
 from reefknot.testing.conformance.store.building import create, due, finish, new, record, step
 
 pytestmark = pytest.mark.anyio
-WRITERS = ["thread", "process"]
 
 #: Creates transactions as fast as it can and prints each gid after it was acknowledged.
 LOADER = """
@@ -46,7 +45,7 @@ async def drive(store, name):
 
 async def main():
     store = await open_store(sys.argv[1], clock=SystemClock(), failpoints=disarmed())
-    print("open", store._host.pid if "process" in sys.argv[1] else 0, flush=True)
+    print("open", store._host.pid, flush=True)
     await asyncio.gather(*(drive(store, f"d{number}") for number in range(16)))
 
 asyncio.run(main())
@@ -63,13 +62,13 @@ def path(tmp_path):
     return tmp_path / "store.db"
 
 
-def opened(path, writer="thread", clock=None, failpoints=None):
-    url = f"sqlite:///{path}?writer={writer}"
+def opened(path, clock=None, failpoints=None):
+    url = f"sqlite:///{path}"
     return open_store(url, clock=clock or SystemClock(), failpoints=failpoints or disarmed())
 
 
-def loader(path, writer):
-    command = [sys.executable, "-c", textwrap.dedent(LOADER), f"sqlite:///{path}?writer={writer}"]
+def loader(path):
+    command = [sys.executable, "-c", textwrap.dedent(LOADER), f"sqlite:///{path}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -81,12 +80,11 @@ def alive(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-async def test_second_process_is_refused(path, writer):
-    store = await opened(path, writer)
+async def test_second_process_is_refused(path):
+    store = await opened(path)
     second = await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, "-c", textwrap.dedent(LOADER), f"sqlite:///{path}?writer={writer}"],
+        [sys.executable, "-c", textwrap.dedent(LOADER), f"sqlite:///{path}"],
         capture_output=True,
         text=True,
         timeout=20,
@@ -95,22 +93,21 @@ async def test_second_process_is_refused(path, writer):
     assert second.returncode == 1
     assert f"ConfigError: {path} is in use by process {os.getpid()}" in second.stderr
     with pytest.raises(ConfigError, match="in use"):
-        await opened(path, writer)
+        await opened(path)
     await store.close()
-    await (await opened(path, writer)).close()
+    await (await opened(path)).close()
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-async def test_killed_under_load_keeps_every_acknowledged_write(path, writer):
-    with loader(path, writer) as process:
+async def test_killed_under_load_keeps_every_acknowledged_write(path):
+    with loader(path) as process:
         writer_pid = int(process.stdout.readline().split()[1])
         lines = [process.stdout.readline() for _ in range(900)]
         process.kill()
         rest = process.stdout.read()
     acknowledged = "".join(lines) + rest.rpartition("\n")[0]
-    store = await opened(path, writer)
+    store = await opened(path)
     try:
-        assert not (writer_pid and alive(writer_pid))
+        assert not alive(writer_pid)
         expected = {}
         for line in acknowledged.splitlines():
             what, gid = line.split()
@@ -132,21 +129,21 @@ async def test_killed_under_load_keeps_every_acknowledged_write(path, writer):
 
 
 async def test_nobody_gets_the_file_while_an_orphaned_writer_is_at_work(path):
-    with loader(path, "process") as process:
+    with loader(path) as process:
         writer_pid = int(process.stdout.readline().split()[1])
         process.stdout.readline()
         os.kill(writer_pid, signal.SIGSTOP)
         process.kill()
     try:
         with pytest.raises(ConfigError, match=f"in use by process {process.pid}"):
-            await opened(path, "process")
+            await opened(path)
     finally:
         os.kill(writer_pid, signal.SIGCONT)
-    await (await opened(path, "process")).close()
+    await (await opened(path)).close()
 
 
 async def test_the_writer_process_ignores_the_terminal_and_ends_with_its_parent(path):
-    store = await opened(path, "process")
+    store = await opened(path)
     pid = store._host.pid
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(pid, number)
@@ -157,7 +154,7 @@ async def test_the_writer_process_ignores_the_terminal_and_ends_with_its_parent(
 
 
 async def test_killed_writer_process_is_unknown_then_service_again(path):
-    store = await opened(path, "process")
+    store = await opened(path)
     await create(store, new("before"))
     pid = store._host.pid
     os.kill(pid, signal.SIGSTOP)
@@ -174,24 +171,22 @@ async def test_killed_writer_process_is_unknown_then_service_again(path):
     await store.close()
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-async def test_opening_ends_the_leases_of_the_last_process(path, writer):
+async def test_opening_ends_the_leases_of_the_last_process(path):
     clock = ManualClock()
-    store = await opened(path, writer, clock)
+    store = await opened(path, clock)
     await create(store, new("driven"), new("over", lease_ms=1_000, due_in_ms=60_000), due("free", due_in_ms=90_000))
     await store.close()
     over_ms = clock.now_ms() + 1_000
     await clock.advance(3)
-    store = await opened(path, writer, clock)
+    store = await opened(path, clock)
     claimed = await store.claim("next", 10, 8_000)
     assert {found.record.gid: found.abandoned_ms for found in claimed} == {"driven": clock.now_ms(), "over": over_ms}
     assert not await store.write(step("driven"))
     await store.close()
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-async def test_poison_fails_alone(path, writer):
-    store = await opened(path, writer)
+async def test_poison_fails_alone(path):
+    store = await opened(path)
     gids = ["a", "b", "\udc80", "c", "d"]
     answers = await asyncio.gather(*(store.create(new(gid)) for gid in gids), return_exceptions=True)
     assert [type(answer) for answer in answers] == [Created, Created, type(answers[2]), Created, Created]
@@ -277,9 +272,8 @@ async def test_queries_use_an_index(path, statement, values, index):
     database.close()
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-async def test_a_refused_write_in_a_batch_leaves_the_others(path, writer):
-    store = await opened(path, writer)
+async def test_a_refused_write_in_a_batch_leaves_the_others(path):
+    store = await opened(path)
     await create(store, *(new(f"g{number}") for number in range(10)))
     writes = [finish(f"g{number}", owner="x" if number == 4 else new().owner) for number in range(10)]
     assert await asyncio.gather(*map(store.write, writes)) == [number != 4 for number in range(10)]

@@ -38,7 +38,7 @@ from reefknot.store.base import (
 from reefknot.store.groupcommit import GroupCommit
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.sqlite.database import hold_lock, parse_url, pending_names, prepare
-from reefknot.store.sqlite.host import Host, ProcessHost, ThreadHost
+from reefknot.store.sqlite.host import WriterProcess
 from reefknot.store.sqlite.reader import Reader, branches_of, entry_of, record_of, stats_of
 from reefknot.store.sqlite.writer import LARGE_BODY, Operation, Plain
 
@@ -52,8 +52,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> SqliteStore
     """Open the database file that a URL names; create it if there is none.
 
     Args:
-        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``. ``?writer=thread`` (default)
-            or ``?writer=process`` says where the writer runs.
+        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
         clock: the store's clock.
         failpoints: named places where a test can interfere.
 
@@ -63,13 +62,12 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> SqliteStore
         StoreUnavailable: the file cannot be read or written.
     """
     path, options = parse_url(url)
-    kind = options.pop("writer", "thread")
-    if options or kind not in ("thread", "process"):
-        raise ConfigError(f"store URL {url!r}: the only option is writer=thread or writer=process")
+    if options:
+        raise ConfigError(f"store URL {url!r}: there is no option {min(options)!r}, nor any other")
     lock = await hold_lock(path)
     try:
         await prepare(path, clock.now_ms(), failpoints)
-        host: Host = ThreadHost(path) if kind == "thread" else ProcessHost(path, lock)
+        host = WriterProcess(path, lock)
     except BaseException:
         os.close(lock)
         raise
@@ -94,7 +92,7 @@ class SqliteStore:
     shared = False
     missing: frozenset[str] = frozenset()
 
-    def __init__(self, path: Path, lock: int, host: Host, clock: Clock, failpoints: Failpoints) -> None:
+    def __init__(self, path: Path, lock: int, host: WriterProcess, clock: Clock, failpoints: Failpoints) -> None:
         self._path = path
         self._lock = lock
         self._host = host

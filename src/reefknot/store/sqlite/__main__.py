@@ -1,4 +1,4 @@
-"""``python -m reefknot.store.sqlite`` is the writer's process; ``host.ProcessHost`` starts it."""
+"""``python -m reefknot.store.sqlite`` is the writer's process; ``host.WriterProcess`` starts it."""
 
 from reefknot.store.sqlite.host import main
 

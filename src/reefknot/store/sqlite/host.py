@@ -1,8 +1,12 @@
-"""Where the writer runs: in a thread of this process, or in a process of its own.
+"""Where the writer runs: in a process of its own, which takes one batch at a time.
 
-Both take one batch at a time. The process runs ``main``: it reads batches from the socket it
-inherited and answers each with its results, as msgpack behind a length of four bytes, until the
-other end is closed. It ignores the signals of the terminal: only its parent ends it.
+The process runs ``main``: it reads batches from the socket it inherited and answers each with its
+results, as msgpack behind a length of four bytes, until the other end is closed. It ignores the
+signals of the terminal: only its parent ends it.
+
+A thread of the server would do too, but each step of SQLite gives up the interpreter's lock and
+waits to get it back. Measured in the whole server, 64 connections, five alternating runs on 2 busy
+cores, medians: process 326 µs of CPU per saga at 2,361 sagas/s, thread 348 µs at 1,632.
 """
 
 from __future__ import annotations
@@ -10,15 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import queue
 import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -30,66 +31,8 @@ _encode = msgspec.msgpack.encode
 _decode = msgspec.msgpack.decode
 
 
-class Host(Protocol):
-    """Runs a writer."""
-
-    async def execute(self, batch: Sequence[Operation]) -> list[Plain]:
-        """Apply a batch; as ``Writer.apply``. Called again only after it returned."""
-        ...
-
-    async def close(self) -> None:
-        """Let the writer close the file and end."""
-        ...
-
-
-class ThreadHost:
-    """Runs the writer in a thread of this process."""
-
-    def __init__(self, path: Path) -> None:
-        self._work: queue.SimpleQueue[tuple[Callable[[], Plain], asyncio.Future[Plain]] | None] = queue.SimpleQueue()
-        self._loop = asyncio.get_running_loop()
-        self._writer = Writer(path)
-        self._thread = threading.Thread(target=self._run, name="sqlite writer", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        while (work := self._work.get()) is not None:
-            call, future = work
-            result: Plain = None
-            error: BaseException | None = None
-            try:
-                result = call()
-            except BaseException as raised:  # noqa: BLE001 - it belongs to the one who waits for the result
-                error = raised
-            with contextlib.suppress(RuntimeError):  # the loop was closed, so nobody waits
-                self._loop.call_soon_threadsafe(_answer, future, result, error)
-
-    def _call(self, call: Callable[[], Plain]) -> asyncio.Future[Plain]:
-        future = self._loop.create_future()
-        self._work.put((call, future))
-        return future
-
-    async def execute(self, batch: Sequence[Operation]) -> list[Plain]:
-        results: list[Plain] = await self._call(lambda: self._writer.apply(batch))
-        return results
-
-    async def close(self) -> None:
-        await self._call(self._writer.close)
-        self._work.put(None)
-        self._thread.join()
-
-
-def _answer(future: asyncio.Future[Plain], result: Plain, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-
-
-class ProcessHost:
-    """Runs the writer in a process of its own; starts another one when it dies.
+class WriterProcess:
+    """Runs the writer; starts another process when one dies.
 
     Args:
         path: the database file.
@@ -109,6 +52,7 @@ class ProcessHost:
         return self._process.pid if self._process else None
 
     async def execute(self, batch: Sequence[Operation]) -> list[Plain]:
+        """Apply a batch; as ``Writer.apply``. Called again only after it returned."""
         message = _encode(batch)  # a value that cannot be encoded raises ValueError here
         try:
             reader, writer = self._streams or await self._start()
@@ -153,6 +97,7 @@ class ProcessHost:
             await asyncio.to_thread(process.wait)
 
     async def close(self) -> None:
+        """Let the writer close the file and end."""
         streams, self._streams = self._streams, None
         process, self._process = self._process, None
         if streams is not None:
