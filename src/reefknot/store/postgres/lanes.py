@@ -13,7 +13,7 @@ from reefknot.failpoints import Failpoints
 from reefknot.store.base import Created, NewTransaction, Write
 from reefknot.store.groupcommit import GroupCommit
 from reefknot.store.postgres.connections import Connections, Connector
-from reefknot.store.postgres.rows import from_text, to_text
+from reefknot.store.postgres.rows import booleans, from_text, numbers, to_text
 from reefknot.store.server_time import StoreTime
 
 
@@ -52,13 +52,15 @@ class CreateLane:
             leased = bool(new.owner) and new.lease_ms > 0 and not new.status.final
             rows.append(
                 (
-                    *(to_text(gid), to_text(new.mode), new.status.value, new.body, new.request_hash),
+                    *(to_text(gid), to_text(new.mode), new.status, new.body, new.request_hash),
                     *(to_text(new.owner) if leased else "", new.lease_ms if leased else 0, new.due_in_ms),
                     new.status.final,
                 )
             )
+        *columns, lease_ms, due_in_ms, final = zip(*rows, strict=True)
+        rest = (numbers(lease_ms), numbers(due_in_ms), booleans(final))
         sent = self._time.sent()
-        found = await self._connections.fetch(self._statement, self._time.given, *zip(*rows, strict=True))
+        found = await self._connections.fetch(self._statement, self._time.given, *columns, *rest)
         results: list[Created | None] = [None] * len(batch)
         for gid, row_id, created_ms in found:
             results[first[from_text(gid)]] = Created(row_id, created_ms)
@@ -95,10 +97,7 @@ class WriteLane:
     async def _execute(self, batch: Sequence[Write]) -> list[bool]:
         rounds = _rounds(batch)
         given = self._time.given
-        commands = []
-        for places in rounds:
-            rows = [_columns(batch[place]) for place in places]
-            commands.append((self._statement, (given, *zip(*rows, strict=True))))
+        commands = [(self._statement, (given, *_columns([batch[place] for place in places]))) for places in rounds]
         sent = self._time.sent()
         found = await self._connections.transaction(commands)
         results = [False] * len(batch)
@@ -126,12 +125,23 @@ def _rounds(batch: Sequence[Write]) -> list[list[int]]:
     return rounds
 
 
-def _columns(write: Write) -> tuple[object, ...]:
-    """The parameters of one report."""
-    final = write.status.final
-    leased = write.lease_ms > 0 and not final
+def _columns(writes: Sequence[Write]) -> tuple[object, ...]:
+    """The parameters of many reports: an array per column."""
+    final = [write.status.final for write in writes]
+    leased = [write.lease_ms > 0 and not write.status.final for write in writes]
+    owners = [to_text(write.owner) for write in writes]
     return (
-        *(to_text(write.gid), to_text(write.owner), write.epoch, write.expect.value, write.status.value),
-        *(write.progress, to_text(write.owner) if leased else "", write.lease_ms if leased else 0),
-        *(-1 if final else write.due_in_ms, write.attempts, to_text(write.parked), to_text(write.reason), final),
+        [to_text(write.gid) for write in writes],
+        owners,
+        numbers(write.epoch for write in writes),
+        [write.expect for write in writes],
+        [write.status for write in writes],
+        [write.progress for write in writes],
+        [owner if kept else "" for owner, kept in zip(owners, leased, strict=True)],
+        numbers(write.lease_ms if kept else 0 for write, kept in zip(writes, leased, strict=True)),
+        numbers(-1 if ended else write.due_in_ms for write, ended in zip(writes, final, strict=True)),
+        numbers(write.attempts for write in writes),
+        [to_text(write.parked) for write in writes],
+        [to_text(write.reason) for write in writes],
+        booleans(final),
     )

@@ -10,7 +10,7 @@ texts, which a key listing follows, stays the same:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reefknot.model import KeyValue, Status
@@ -33,6 +33,16 @@ def from_text(text: str) -> str:
     if "\1" in text:
         return text.replace("\1\1", "\0").replace("\1\2", "\1")
     return text
+
+
+def numbers(values: Iterable[int]) -> str:
+    """The text of an array of numbers."""
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+def booleans(values: Iterable[bool]) -> str:
+    """The text of an array of truth values."""
+    return "{" + ",".join("t" if value else "f" for value in values) + "}"
 
 
 def record_of(row: Row, branches: tuple[BranchRow, ...] = ()) -> Record:
