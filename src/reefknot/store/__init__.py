@@ -72,7 +72,10 @@ def _module_of(url: str) -> Any:
     name = scheme.partition("+")[0]
     name = _ALIASES.get(name, name)
     if name in _own_modules():
-        return import_module(f"{__name__}.{name}")
+        try:
+            return import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"the store {name} needs the package {error.name}; pip install 'reefknot[all]'") from error
     if (plugin := _plugins().get(scheme)) is not None:
         return plugin.load()
     raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")

