@@ -41,15 +41,18 @@ async def test_no_acknowledged_branch_is_unseen_by_the_decision(nodes):
     assert sum(unseen) == 0
 
 
-async def test_the_race_is_lost_without_the_lock(nodes):
-    """Shows that the test above can fail."""
+@pytest.mark.parametrize("locked", [True, False])
+async def test_the_lock_is_what_decides_the_race(nodes, locked):
+    """Shows that the test above can fail: registrations that take 5 ms, with and without the lock."""
     client, decider = await nodes(), await nodes()
-    client._sql["register"], replaced = LOCK.subn(
-        r"SELECT t.gid, $9::bigint AS unused FROM \1 t \2), added",
-        client._sql["register"].replace("FROM clock\n    WHERE", "WHERE"),
+    slow = client._sql["register"].replace("SELECT now_ms FROM", "SELECT now_ms, pg_sleep(0.005) FROM")
+    assert "pg_sleep" in slow
+    unlocked, replaced = LOCK.subn(
+        r"SELECT t.gid, $9::bigint AS unused FROM \1 t \2), added", slow.replace("FROM clock\n    WHERE", "WHERE")
     )
     assert replaced == 1
-    assert sum(await races(client, decider, 500, "unlocked")) > 0
+    client._sql["register"] = slow if locked else unlocked
+    assert (sum(await races(client, decider, 200, "slow")) == 0) is locked
 
 
 async def test_two_nodes_never_claim_the_same_epoch(nodes):
