@@ -42,9 +42,6 @@ async def test_every_store_call_may_fail(mode, way):
     assert number > 4, "the transaction needs more calls than that"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a write names no version, so one that arrives late undoes what was recorded since"
-)
 async def test_write_that_arrives_late_undoes_nothing():
     found, number, failed = [], 0, True
     while failed:

@@ -40,7 +40,7 @@ class UnfencedStore(MemoryStore):
         record = self._records.get(write.gid)
         if record is None or record.finished_ms:
             return False
-        self._records[write.gid] = replace(record, owner=write.owner, epoch=write.epoch)
+        self._records[write.gid] = replace(record, owner=write.owner, epoch=write.epoch, version=write.version or record.version)
         return await super().write(write)
 
     async def renew(self, owner, held, lease_ms):

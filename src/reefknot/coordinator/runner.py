@@ -291,6 +291,7 @@ class Runner:
             parked,
             self._leases.lease_ms if lease_ms < 0 else lease_ms,
             due_in_ms,
+            drive.version,
         )
         if self._fail.armed:
             await self._fail.hit("record.before_commit")
@@ -313,7 +314,11 @@ class Runner:
         return until_ms if until_ms and until_ms > self._store.now_ms() else 0
 
     async def _after_unknown_write(self, drive: Drive, write: Write) -> bool:
-        """Find out what became of a write whose outcome is unknown; repeat it if it did not happen."""
+        """Find out what became of a write whose outcome is unknown; repeat it if it did not happen.
+
+        It may still arrive. It names the version it was made for, so it is applied once: if the
+        repetition is refused, the next look tells whether that was why.
+        """
         while self._clock.monotonic() < drive.deadline:
             await self._clock.sleep(RELOAD_SECONDS)
             try:
@@ -322,7 +327,8 @@ class Runner:
                     return found is not None
                 if (found.owner, found.epoch, found.version) != (self._owner, drive.epoch, drive.version):
                     return False
-                return await self._store.write(write)
+                if await self._store.write(write):
+                    return True
             except StoreUnavailable:
                 continue
         raise StoreUnavailable(f"the lease of {drive.gid} ran out before the store answered")

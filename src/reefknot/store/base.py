@@ -111,6 +111,9 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     lease, whatever ``lease_ms`` says, and leaves the due time. ``lease_ms`` 0 gives the transaction
     up: its owner becomes empty. ``due_in_ms`` -1 leaves the due time as it is. ``progress``,
     ``attempts`` and ``parked`` replace what is stored; an empty ``reason`` leaves it.
+
+    ``version`` is the one that the driver saw stored last: a write that was given up as lost and
+    arrives after its repetition finds a newer one and is refused. 0 is not compared.
     """
 
     gid: str
@@ -124,6 +127,7 @@ class Write(msgspec.Struct, frozen=True, array_like=True):
     parked: str = ""
     lease_ms: int = 0
     due_in_ms: int = -1
+    version: int = 0
 
 
 class Decision(msgspec.Struct, frozen=True, array_like=True):
@@ -238,7 +242,7 @@ class Store(Protocol):
         ...
 
     async def write(self, write: Write) -> bool:
-        """Apply a driver's report if (gid, owner, epoch, expected status) still hold.
+        """Apply a driver's report if (gid, owner, epoch, expected status, version) still hold.
 
         True: applied, ``version`` grew by one; a change of status set ``decided_ms``, a final
         status also ``finished_ms``. False: refused, nothing changed, and the driver must start no

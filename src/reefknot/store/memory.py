@@ -161,6 +161,8 @@ class MemoryStore:
         record = self._records.get(write.gid)
         if record is None or not _holds(record, write.owner, write.epoch) or record.status is not write.expect:
             return False
+        if write.version and record.version != write.version:
+            return False
         owner, lease_until_ms = _lease(now, write.owner, write.lease_ms, write.status)
         final = write.status.final
         keep_due = final or write.due_in_ms < 0

@@ -169,7 +169,7 @@ class SqliteStore:
         accepted: bool = await self._submit(
             (
                 *("write", statement, write.progress, owner, lease_until_ms, write.attempts, write.parked),
-                *(write.reason, now, write.gid, write.owner, write.epoch, write.expect, *extra),
+                *(write.reason, now, write.gid, write.owner, write.epoch, write.expect, *extra, write.version),
             )
         )
         return accepted

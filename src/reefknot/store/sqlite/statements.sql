@@ -46,26 +46,26 @@ SELECT branch_id, op, url, payload, status, created_ms FROM branch WHERE tx_id =
 -- The status and the due time stay, so no index is touched. This is the hot one.
 UPDATE tx SET progress = ?1, owner = ?2, version = version + 1, lease_until_ms = ?3, attempts = ?4, parked = ?5,
     reason = CASE WHEN ?6 = '' THEN reason ELSE ?6 END, updated_ms = ?7
-WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11;
+WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11 AND ?12 IN (0, version);
 
 -- name: write_due
 -- The same with a new due time.
 UPDATE tx SET progress = ?1, owner = ?2, version = version + 1, lease_until_ms = ?3, attempts = ?4, parked = ?5,
     reason = CASE WHEN ?6 = '' THEN reason ELSE ?6 END, updated_ms = ?7, due_ms = ?12
-WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11;
+WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11 AND ?13 IN (0, version);
 
 -- name: write_status
 -- Another status; ?12 is the new due time or -1.
 UPDATE tx SET progress = ?1, owner = ?2, version = version + 1, lease_until_ms = ?3, attempts = ?4, parked = ?5,
     reason = CASE WHEN ?6 = '' THEN reason ELSE ?6 END, updated_ms = ?7, decided_ms = ?7,
     due_ms = CASE WHEN ?12 < 0 THEN due_ms ELSE ?12 END, status = ?13
-WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11;
+WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11 AND ?14 IN (0, version);
 
 -- name: write_finish
 -- A final status; the row leaves the due index.
 UPDATE tx SET progress = ?1, owner = ?2, version = version + 1, lease_until_ms = ?3, attempts = ?4, parked = ?5,
     reason = CASE WHEN ?6 = '' THEN reason ELSE ?6 END, updated_ms = ?7, decided_ms = ?7, finished_ms = ?7, status = ?12
-WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11;
+WHERE gid = ?8 AND owner = ?9 AND epoch = ?10 AND status = ?11 AND ?13 IN (0, version);
 
 -- name: decide
 -- ?2 is a JSON array of the expected statuses. A due time of -1 leaves it.

@@ -233,6 +233,18 @@ class TransactionCases:
         assert await store.write(step(due_in_ms=1, **{"status": Status.ABORTING, **changes})) is False
         assert await store.get("order-1") == before
 
+    async def test_write_of_an_older_version_is_refused(self, store: Store) -> None:
+        await store.create(new())
+        late = step(version=1, progress=b"late")
+        assert await store.write(step(version=1, progress=b"repeated"))
+        before = await record(store)
+
+        assert not await store.write(late)
+
+        assert await record(store) == before
+        assert not await store.write(finish(version=1))
+        assert await store.write(finish(version=2))
+
     async def test_write_after_the_end_is_refused(self, store: Store) -> None:
         await create(store, new())
         await store.write(finish())
