@@ -40,7 +40,8 @@ class UnfencedStore(MemoryStore):
         record = self._records.get(write.gid)
         if record is None or record.finished_ms:
             return False
-        self._records[write.gid] = replace(record, owner=write.owner, epoch=write.epoch, version=write.version or record.version)
+        seen = write.version or record.version
+        self._records[write.gid] = replace(record, owner=write.owner, epoch=write.epoch, version=seen)
         return await super().write(write)
 
     async def renew(self, owner, held, lease_ms):
