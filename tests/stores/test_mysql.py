@@ -106,7 +106,7 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
     await admin("SET @now = 9000000000000, @batch = 1")
     sql = load_statements(PACKAGE)
     filters = (0, NEVER_MS, NEVER_MS, NEVER_MS, 0, "", "", "", "", 5)
-    fence = ("d1", "o", 1, "submitted")
+    fence = ("d1", "o", 1, "submitted", 1)
     asked = {
         "find_due": (100,),
         "find_later": (0, 100),

@@ -66,7 +66,7 @@ def write_values(write: Write) -> tuple[str, Row]:
     changed = write.status is not write.expect
     moves = write.due_in_ms >= 0 and not final
     owner = write.owner.encode()
-    fence = (write.gid.encode(), owner, write.epoch, write.expect.value)
+    fence = (write.gid.encode(), owner, write.epoch, write.expect.value, write.version)
     always = (
         *(write.progress, _room_for(write.progress), len(write.progress), owner if leased else b""),
         *(leased, write.lease_ms, write.attempts),

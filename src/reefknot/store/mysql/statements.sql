@@ -85,7 +85,7 @@ SELECT tx_id, branch_id, op, url, payload, status, created_ms FROM reefknot_bran
 UPDATE reefknot_tx SET progress = RPAD(%s, %s, ' '), progress_size = %s, owner = %s, version = version + 1,
     lease_until_ms = IF(%s, @now + %s, 0), attempts = %s, parked = %s,
     reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now
-WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s;
+WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s AND %s IN (0, version);
 
 -- name: write_change
 -- Another due time or another status. Assignments run from left to right: due_ms still reads the old one.
@@ -94,7 +94,7 @@ UPDATE reefknot_tx SET progress = RPAD(%s, %s, ' '), progress_size = %s, owner =
     reason = COALESCE(NULLIF(%s, ''), reason), updated_ms = @now,
     due_ms = IF(%s, LEAST(@now + %s, 9000000000000000), due_ms), status = %s, decided_ms = IF(%s, @now, decided_ms),
     finished_ms = IF(%s, @now, 0)
-WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s;
+WHERE gid = %s AND owner = %s AND epoch = %s AND status = %s AND %s IN (0, version);
 
 -- name: lock
 -- Decisions and registrations of a transaction take turns: this is what makes an acknowledged branch
