@@ -75,7 +75,8 @@ def _module_of(url: str) -> Any:
         try:
             return import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
-            raise ConfigError(f"the store {name} needs the package {error.name}; pip install 'reefknot[all]'") from error
+            missing = f"the store {name} needs the package {error.name}"
+            raise ConfigError(f"{missing}; pip install 'reefknot[all]'") from error
     if (plugin := _plugins().get(scheme)) is not None:
         return plugin.load()
     raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")
