@@ -144,4 +144,5 @@ def _columns(writes: Sequence[Write]) -> tuple[object, ...]:
         [to_text(write.parked) for write in writes],
         [to_text(write.reason) for write in writes],
         booleans(final),
+        numbers(write.version for write in writes),
     )

@@ -68,10 +68,12 @@ RETURNING gid, id, created_ms;
     updated_ms = now_ms, decided_ms = CASE WHEN w.status = w.expect THEN t.decided_ms ELSE now_ms END,
     finished_ms = CASE WHEN w.final THEN now_ms ELSE 0 END
 FROM clock, unnest($2::text[], $3::text[], $4::text::bigint[], $5::text[], $6::text[], $7::bytea[], $8::text[],
-    $9::text::bigint[], $10::text::bigint[], $11::text::bigint[], $12::text[], $13::text[], $14::text::boolean[])
-    AS w (gid, owner, epoch, expect, status, progress, new_owner, lease_ms, due_in_ms, attempts, parked, reason, final)
+    $9::text::bigint[], $10::text::bigint[], $11::text::bigint[], $12::text[], $13::text[], $14::text::boolean[],
+    $15::text::bigint[])
+    AS w (gid, owner, epoch, expect, status, progress, new_owner, lease_ms, due_in_ms, attempts, parked, reason, final,
+    seen)
 WHERE t.gid = w.gid AND t.owner = w.owner AND t.owner <> '' AND t.epoch = w.epoch AND t.status = w.expect
-    AND t.finished_ms + 0 = 0
+    AND w.seen IN (0, t.version) AND t.finished_ms + 0 = 0
 RETURNING t.gid, t.updated_ms;
 
 -- name: get
