@@ -186,6 +186,16 @@ async def test_durability_and_read_only_are_read_from_the_server(server, opened)
     await admin.ensure_closed()
 
 
+def test_a_server_that_does_not_start_shows_its_log():
+    if mariadb_server.find_programs() is None:
+        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
+    with (
+        pytest.raises(RuntimeError, match="no_such_setting"),
+        mariadb_server.MariaDbServer(settings={"no_such_setting": "1"}),
+    ):
+        pass
+
+
 async def test_tls():
     if mariadb_server.find_programs() is None:
         pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")

@@ -158,7 +158,7 @@ class MariaDbServer:
 
     @property
     def _log(self) -> Path:
-        return self._directory / "log"
+        return self._directory / "server.err"  # the server adds .err to a name without an ending
 
     def _install(self) -> None:
         """Make the system tables."""
