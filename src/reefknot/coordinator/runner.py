@@ -21,13 +21,13 @@ from reefknot.coordinator.alerts import Alerts
 from reefknot.coordinator.drive import Drive, End
 from reefknot.coordinator.hosts import Hosts
 from reefknot.coordinator.leases import Leases
-from reefknot.coordinator.records import encode_progress
+from reefknot.coordinator.records import encode_progress, snapshot
 from reefknot.coordinator.settings import Settings
 from reefknot.engine.commands import Backoff, Call, Command, Move, Park, Retry
 from reefknot.engine.schedule import interval_seconds, jittered_ms
 from reefknot.errors import StoreUnavailable
 from reefknot.failpoints import Failpoints
-from reefknot.model import Op, Outcome, Status, Success
+from reefknot.model import Op, Outcome, Snapshot, Status, Success
 from reefknot.observe import Observer
 from reefknot.store.base import NEVER_MS, Store, Write
 
@@ -205,8 +205,10 @@ class Runner:
         """Enter another status; the end of the drive if it is a final one.
 
         Any other status is entered in memory only: the write that permits the first call of the
-        new phase, or the one that gives the transaction up, carries it.
+        new phase, or the one that gives the transaction up, carries it. Not so where clients may
+        register branches until the change is stored.
         """
+        open_to_clients = drive.s.tx.status is Status.PREPARED and drive.mode.registers
         if self._fail.armed:
             if move.reason.startswith("Timeout"):
                 await self._fail.hit("timeout.detected")
@@ -216,11 +218,27 @@ class Runner:
                 await self._fail.hit("finish.before")
         drive.move(move, self._store.now_ms())
         if not move.to.final:
+            if open_to_clients:
+                await self._record(drive)
+                await self._read_branches(drive)
             return None
         await self._record(drive)
         if self._fail.armed:
             await self._fail.hit("finish.after")
         return End(move.to, drive.s.tx.reason)
+
+    async def _read_branches(self, drive: Drive) -> None:
+        """Learn which branches were registered after this drive read the transaction.
+
+        Raises:
+            LeaseLost: somebody else drives it now.
+            StoreUnavailable: the store does not answer.
+        """
+        record = await self._store.get(drive.gid)
+        if record is None or (record.owner, record.epoch) != (self._owner, drive.epoch):
+            raise LeaseLost
+        seen, drive.progress = snapshot(drive.mode, record)
+        drive.s = Snapshot(seen.tx, seen.ops, drive.s.unsettled_until_ms, drive.s.unsettled_from_ms)
 
     async def _park(self, drive: Drive, park: Park) -> End:
         await self._record(drive, lease_ms=0, due_in_ms=NEVER_MS, parked=park.reason)
