@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import subprocess
 import time
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -58,12 +59,11 @@ async def opened(prefix):
         await store.close()
 
 
-async def drive(store, name, stop, acknowledged, errors):
+async def drive(store, name, stop, acknowledged, errors, wanted=lambda _: True):
     """Sagas one after the other; notes the version of every acknowledged write."""
-    number = 0
+    gids = (gid for number in count(1) if wanted(gid := f"{name}-{number}"))
     while not stop.is_set():
-        number += 1
-        gid = f"{name}-{number}"
+        gid = next(gids)
         try:
             if isinstance(await store.create(new(gid)), Created):
                 acknowledged[gid] = 1
@@ -220,8 +220,11 @@ async def test_slots_that_move_are_followed(cluster, opened, prefix):
     store = await opened(cluster)
     tags = store._servers._tags
     acknowledged, errors, stop = {}, [], asyncio.Event()
-    drivers = [asyncio.create_task(drive(store, f"d{n}", stop, acknowledged, errors)) for n in range(8)]
-    await asyncio.sleep(0.5)
+    moved = [lambda gid: store._buckets.of(gid) == 0] * 6 + [lambda _: True] * 2
+    drivers = [
+        asyncio.create_task(drive(store, f"d{n}", stop, acknowledged, errors, wanted)) for n, wanted in enumerate(moved)
+    ]
+    await asyncio.sleep(0.3)
     source, target = cluster.servers[:2]
     await asyncio.to_thread(move_slot, cluster, source, target, slot_of(tags[0]))
     await asyncio.sleep(0.5)
@@ -242,7 +245,7 @@ def move_slot(cluster, source, target, slot):
     login = ("AUTH", source.password)
     while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 20):
         # Slowly, so that commands meet a slot that is half here and half there.
-        time.sleep(0.002)
+        time.sleep(0.01)
         source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *login, "KEYS", *keys)
     for server in (target, source, *cluster.servers):
         server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
