@@ -213,6 +213,7 @@ class RedisStore:
             "write",
             *(write.gid, write.owner, write.epoch, write.expect, write.status, write.progress),
             *(write.attempts, write.reason, write.parked, owner, lease_ms, write.due_in_ms, int(write.status.final)),
+            write.version,
         )
         return bool(applied)
 

@@ -1,11 +1,12 @@
 -- ARGV: now, gid, owner, epoch, expected status, status, progress, attempts, reason, parked, new owner,
--- lease_ms, due_in_ms, final. Returns 1 if the report was applied.
+-- lease_ms, due_in_ms, final, expected version or 0 for any. Returns 1 if the report was applied.
 -- Owner and epoch are both compared: after a failover that lost writes, two nodes may have been given
 -- the same epoch, but never the same owner.
 local gid, status = ARGV[2], ARGV[6]
 local key = bucket .. 't:' .. gid
 local old = redis.call('HMGET', key, 'ow', 'ep', 'st', 'k', 've')
 if old[1] ~= ARGV[3] or old[2] ~= ARGV[4] or old[3] ~= ARGV[5] then return 0 end
+if ARGV[15] ~= '0' and old[5] ~= ARGV[15] then return 0 end
 local now, k, final = clock(), old[4], ARGV[14] == '1'
 local new = {'pr', ARGV[7], 've', old[5] + 1, 'up', now, 'at', ARGV[8], 'pa', ARGV[10], 'ow', ARGV[11],
     'lu', ARGV[11] ~= '' and now + tonumber(ARGV[12]) or 0}
