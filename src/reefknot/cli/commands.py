@@ -135,8 +135,9 @@ def version(as_json: bool) -> None:
 @config_option
 @store_option
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--sql", is_flag=True, help="Only print the SQL of all migrations; asks no server.")
 @click.pass_context
-def migrate(context: click.Context, file: Path | None, store: str | None, dry_run: bool) -> None:
+def migrate(context: click.Context, file: Path | None, store: str | None, dry_run: bool, sql: bool) -> None:
     """Bring the store's tables to this version; safe to run twice.
 
     The server does this by itself when it starts.
@@ -144,11 +145,16 @@ def migrate(context: click.Context, file: Path | None, store: str | None, dry_ru
     \b
     Example:
       reefknot migrate --store sqlite:///reefknot.db --dry-run
+      reefknot migrate --store postgres://h/db --sql | less
     """  # noqa: D301 - as above
     from reefknot.cli.storage import migrate_store
+    from reefknot.store import migration_sql
 
     loaded = load_settings(context, file, {"Store.Url": store})
     tell_notices(loaded)
+    if sql:
+        click.echo(migration_sql(loaded.config.store.location().reveal()), nl=False)
+        return
     migrate_store(loaded.config.store.location(), dry_run=dry_run)
 
 

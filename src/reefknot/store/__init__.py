@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from pkgutil import iter_modules
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from reefknot.clock import Clock
 from reefknot.errors import ConfigError
 from reefknot.failpoints import Failpoints
 from reefknot.store.base import Store
+from reefknot.store.statements import load_migrations
 
 #: Modules of this package that serve the stores and are none themselves.
 _SHARED = frozenset({"base", "groupcommit", "positions", "server_time", "statements"})
@@ -61,6 +63,23 @@ async def pending_migrations(url: str) -> tuple[str, ...]:
         return ()
     names: tuple[str, ...] = await module.pending_migrations(url)
     return names
+
+
+def migration_sql(url: str) -> str:
+    """The SQL of every migration of a store, in order; empty for a store without tables. Asks no server.
+
+    Raises:
+        ConfigError: there is no such store, or it cannot use the URL.
+    """
+    module = _module_of(url)
+    if not hasattr(module, "__path__") or not files(module.__name__).joinpath("migrations").is_dir():
+        return ""
+    fill = getattr(module, "fill_migration", None)
+    texts = []
+    for step in load_migrations(module.__name__):
+        text = fill(step.script, url) if fill else step.script
+        texts.append(f"-- {step.version:04d}_{step.name}\n{text.strip()}\n")
+    return "\n".join(texts)
 
 
 def _module_of(url: str) -> Any:

@@ -177,6 +177,17 @@ def test_migrate_makes_the_tables_and_is_safe_to_repeat(own_place, capsys):
     assert capsys.readouterr().out == "sqlite:///a.db is up to date\n"
 
 
+@pytest.mark.parametrize("url", ["sqlite:///a.db", "postgres://u:p@h/db?schema=our", "mysql://u:p@h/db"])
+def test_migrate_prints_its_sql_without_a_server(own_place, capsys, url):
+    assert main(["migrate", "--store", url, "--sql"]) == 0
+
+    printed = capsys.readouterr().out
+    assert printed.startswith("-- 0001_initial\n")
+    assert "CREATE TABLE" in printed
+    assert "{" not in printed
+    assert ('"our".' in printed) is url.startswith("postgres")
+
+
 def test_migrate_has_nothing_to_do_for_a_store_without_tables(capsys):
     assert main(["migrate", "--store", "memory://"]) == 0
     assert capsys.readouterr().out == "memory:// is up to date\n"

@@ -103,6 +103,11 @@ async def pending_migrations(url: str) -> tuple[str, ...]:
     return tuple(f"{step.version:04d}_{step.name}" for step in steps)
 
 
+def fill_migration(text: str, url: str) -> str:
+    """A migration as it is sent: with the schema that the URL names."""
+    return tables.filled(text, parse_url(url).schema)
+
+
 class PostgresStore:
     """Keeps transactions in the tables of one schema. Made by ``open``."""
 

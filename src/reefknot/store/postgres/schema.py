@@ -58,10 +58,11 @@ def quoted(name: str) -> str:
 
 def statements_of(schema: str) -> dict[str, str]:
     """The named statements for the tables in a schema."""
-    return {name: _filled(text, schema) for name, text in load_statements(PACKAGE).items()}
+    return {name: filled(text, schema) for name, text in load_statements(PACKAGE).items()}
 
 
-def _filled(text: str, schema: str) -> str:
+def filled(text: str, schema: str) -> str:
+    """A statement with the clock and the schema put in."""
     return text.replace("{clock}", _CLOCK).replace("{schema}", quoted(schema))
 
 
@@ -148,7 +149,7 @@ async def migrate(connections: Connections, schema: str, failpoints: Failpoints)
             for step in _newer(_Version(*row), schema):
                 if failpoints.armed:
                     await failpoints.hit("migrate.step")
-                await connection.execute(_filled(step.script, schema))
+                await connection.execute(filled(step.script, schema))
                 oldest = _OLDEST_PROGRAM.search(step.script)
                 oldest_program = int(oldest[1]) if oldest else step.version
                 await connection.execute(names["add_schema_version"], step.version, step.name, oldest_program)
