@@ -13,7 +13,7 @@ from reefknot.testing.invariants import violations
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
 
-#: A node that never sees more of a fault than its lease does not show a takeover.
+#: A long run has the default.
 LEASE_SECONDS = {"short": 3, "long": 8}
 QUIET_SECONDS = 45.0
 
@@ -92,7 +92,7 @@ def test_nodes_are_killed_and_stopped_under_load(store, watch, start_nodes, seed
     nodes = start_nodes(3, lease_seconds=lease)
     faults = NodeFaults(nodes, watch, seed, longest_pause=min(20.0, seconds / 2))
     seen, stop_looking = [], threading.Event()
-    with Load(nodes, seed, lease_seconds=lease) as load:
+    with Load(nodes, seed, clients=48, lease_seconds=lease) as load:
         looking = threading.Thread(target=look_around, args=(load, seen, stop_looking, seed))
         looking.start()
         faults.run(seconds)
