@@ -115,8 +115,8 @@ class Metrics(Observer):
         """Count an alert that was not delivered."""
         self._events["reefknot_alerts_dropped_total"] += 1
 
-    def text(self, stats: Stats) -> bytes:
-        """The exposition text; ``stats`` are the store's counts now."""
+    def text(self, stats: Stats | None) -> bytes:
+        """The exposition text; ``stats`` are the store's counts now, None if it does not answer."""
         self._stats = stats
         return generate_latest(self._registry)
 
@@ -132,6 +132,9 @@ class Metrics(Observer):
             counter = CounterMetricFamily(name, text)
             counter.add_metric([], self._events[name])
             yield counter
+        up = GaugeMetricFamily("reefknot_store_up", "Whether the store answered this scrape.")
+        up.add_metric([], float(self._stats is not None))
+        yield up
         if self._stats is not None:
             yield from self._store_series(self._stats)
 

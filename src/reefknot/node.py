@@ -44,6 +44,8 @@ from reefknot.wire.outcome import Matching
 
 _log = logging.getLogger(__name__)
 
+#: How long a scrape waits for the store: the series of the process are needed most when it is away.
+STATS_SECONDS = 3.0
 #: Time limit of one delivery of an alert.
 ALERT_SECONDS = 5.0
 
@@ -266,7 +268,12 @@ class Node:
         }
 
     async def _metrics_text(self) -> bytes:
-        return self.metrics.text(await self._store.stats())
+        """Everything this process counts; what the store counts only if it answers soon."""
+        stats = None
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with asyncio.timeout(STATS_SECONDS):
+                stats = await self._store.stats()
+        return self.metrics.text(stats)
 
 
 def _caller_settings(config: Config, make_id: Callable[[], str]) -> CallerSettings:

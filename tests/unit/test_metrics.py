@@ -47,6 +47,18 @@ def test_the_gauges_of_the_store() -> None:
     assert "reefknot_due 2.0" in text
 
 
+def test_a_store_that_does_not_answer_hides_nothing_else() -> None:
+    counted = metrics()
+    counted.durability_read("full")
+    assert "reefknot_store_up 1.0" in lines(counted.text(NOTHING))
+
+    text = lines(counted.text(None))
+
+    assert "reefknot_store_up 0.0" in text
+    assert 'reefknot_durability{level="full"} 1.0' in text
+    assert not [line for line in text if line.startswith("reefknot_due")]
+
+
 def test_clients_cannot_grow_the_number_of_series() -> None:
     counted = metrics()
     counted.branch_called("saga", "action", True)
