@@ -224,6 +224,7 @@ class Node:
             async with asyncio.timeout(drain):
                 while len(self.leases):  # noqa: ASYNC110 - an event would cost every drive something, for one stop
                     await asyncio.sleep(0.01)
+        await self.leases.stop_all()
         await self.tasks.cancel_all()
         if self._fail.armed:
             await self._fail.hit("shutdown.before_release")

@@ -33,6 +33,7 @@ class Drive:
     __slots__ = (
         "alert_url",
         "called",
+        "calls_sent",
         "deadline",
         "dirty",
         "epoch",
@@ -46,6 +47,7 @@ class Drive:
         "retry",
         "running",
         "s",
+        "stopping",
         "stored_status",
         "task",
         "trouble",
@@ -69,6 +71,10 @@ class Drive:
         self.dirty = False
         #: Operations called in this drive; none is called twice.
         self.called: set[tuple[str, str]] = set()
+        #: Calls that were sent and not answered yet.
+        self.calls_sent = 0
+        #: The server stops: this drive is cancelled though its lease is good.
+        self.stopping = False
         self.running: dict[asyncio.Task[Outcome | None], Call] = {}
         #: A change of status that an answer asked for; it waits until no call is outstanding.
         self.moving: Move | None = None
@@ -103,6 +109,12 @@ class Drive:
         moved = msgspec.structs.replace(tx, status=move.to, reason=move.reason or tx.reason, decided_ms=now_ms)
         self.s = Snapshot(moved, self.s.ops, self.s.unsettled_until_ms, self.s.unsettled_from_ms)
         self.moving = None
+        self.dirty = True
+
+    def unsettled(self, until_ms: int) -> None:
+        """Calls of this drive may go on at the participants until then, whoever drives next."""
+        until_ms = max(until_ms, self.s.unsettled_until_ms)
+        self.s = Snapshot(self.s.tx, self.s.ops, until_ms)
         self.dirty = True
 
     def cancel_calls(self) -> None:

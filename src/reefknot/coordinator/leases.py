@@ -7,6 +7,7 @@ starts no further call; its deadline has stopped it anyway if the store is out o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 
 from reefknot.clock import Clock
@@ -64,6 +65,16 @@ class Leases:
         """Somebody decided from outside: stop the local driver now instead of at its next write."""
         if drive := self._drives.pop(gid, None):
             stop(drive)
+
+    async def stop_all(self) -> None:
+        """The server stops: cancel every drive; each gives its transaction up and says what it had sent."""
+        tasks = []
+        for drive in list(self._drives.values()):
+            drive.stopping = True
+            stop(drive)
+            if drive.task is not None:
+                tasks.append(drive.task)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def renew(self) -> None:
         """Extend every lease that has been running for a while; stop the drives that lost theirs.

@@ -11,6 +11,7 @@ with a last write that either finishes the transaction or gives it up until it i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -86,6 +87,10 @@ class Runner:
         except LeaseLost:
             self._observer.write_refused(drive.s.tx.mode)
             return None
+        except asyncio.CancelledError:
+            if drive.stopping:
+                await self._give_up_stopping(drive)
+            raise
         except StoreUnavailable as error:
             _log.warning("store unavailable, drive ended", extra={"gid": drive.gid, "error": str(error)})
             return None
@@ -165,7 +170,7 @@ class Runner:
                 raise LeaseLost
             if self._fail.armed:
                 await self._before_call(op.op)
-            options = tx.body.options
+            drive.calls_sent += 1
             outcome = await self._callers.call(
                 BranchCall(
                     tx.gid,
@@ -175,16 +180,21 @@ class Runner:
                     op.url,
                     op.payload,
                     tx.body.protocol,
-                    options.headers,
-                    options.request_timeout_seconds or self._settings.request_timeout_seconds,
+                    tx.body.options.headers,
+                    self._request_timeout(drive),
                     call.post,
                 )
             )
+            drive.calls_sent -= 1
             if self._fail.armed:
                 await self._after_call(op.op, call.index)
             return outcome
         finally:
             self._hosts.leave(host, outcome)
+
+    def _request_timeout(self, drive: Drive) -> int:
+        """Seconds that one call of this transaction may take."""
+        return drive.s.tx.body.options.request_timeout_seconds or self._settings.request_timeout_seconds
 
     async def _before_call(self, op: str) -> None:
         if op == Op.MSG:
@@ -280,6 +290,16 @@ class Runner:
             return await self._give_up(drive, [])
         except (LeaseLost, StoreUnavailable):
             return None
+
+    async def _give_up_stopping(self, drive: Drive) -> None:
+        """The server stops and waits no longer: leave the transaction to the next driver, at once.
+
+        Calls that were cut off may go on at the participants; the next driver must know.
+        """
+        if drive.calls_sent:
+            drive.unsettled(self._store.now_ms() + self._request_timeout(drive) * 1000)
+        with contextlib.suppress(LeaseLost, StoreUnavailable):
+            await self._record(drive, lease_ms=0, due_in_ms=0)
 
     async def _record(
         self,
