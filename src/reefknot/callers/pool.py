@@ -51,6 +51,7 @@ class ConnectionPool:
         self._sites: dict[Address, _Site] = {}
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, address: Address, request: bytes, timeout_seconds: float) -> Answer:
         """Send a request and return the answer.
@@ -68,7 +69,9 @@ class ConnectionPool:
         Raises:
             ExchangeFailed: no complete answer came.
         """
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked once: the question is a system call
+            loop = self._loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_seconds
         site = self._sites.get(address)
         if site is None:

@@ -57,12 +57,19 @@ class Hosts:
     def __init__(self, limit: int, wake: Callable[[tuple[str, ...]], None]) -> None:
         self._limit = limit
         self._wake = wake
+        #: The host's name in a URL that was seen.
+        self._names: dict[str, str] = {}
         self._hosts: OrderedDict[str, Host] = OrderedDict()
 
     def of(self, url: str) -> Host:
         """The host of a URL or of a gRPC target."""
-        parts = url.split("/", 3)
-        name = parts[2] if len(parts) > 2 and not parts[1] else parts[0]
+        name = self._names.get(url)
+        if name is None:
+            parts = url.split("/", 3)
+            name = parts[2] if len(parts) > 2 and not parts[1] else parts[0]
+            if len(self._names) >= HOSTS_MOST:
+                self._names.clear()
+            self._names[url] = name
         host = self._hosts.get(name)
         if host is None:
             self._forget()

@@ -49,6 +49,7 @@ class GroupCommit(Generic[Operation, Result]):
         self._waiting: deque[tuple[Operation, asyncio.Future[Result]]] = deque()
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, operation: Operation) -> asyncio.Future[Result]:
         """Queue one operation; the future ends when it is committed or has failed.
@@ -63,7 +64,9 @@ class GroupCommit(Generic[Operation, Result]):
             raise StoreUnavailable("the store is closed")
         if len(self._waiting) >= self._max_queue:
             raise Overloaded(f"{self._max_queue} writes are waiting for the store")
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:  # asked once: the question is a system call
+            loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
         self._waiting.append((operation, future))
         if self._flusher is None:
