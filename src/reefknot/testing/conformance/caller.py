@@ -4,8 +4,6 @@ Each public coroutine is one rule. A test calls it with a ``Subject``; it raises
 the rule is broken. ``RULES`` lists them all, so that a suite is one parametrised test.
 """
 
-
-
 from __future__ import annotations
 
 import asyncio
