@@ -7,6 +7,7 @@ Every run has a seed, and prints the command that repeats it. One store of choic
 
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -86,12 +87,13 @@ def start_nodes(store, tmp_path):
     started = []
 
     def start(count, *environments, **settings):
+        chosen = {f"REEFKNOT_{key.upper()}": str(value) for key, value in settings.items()}
         for number in range(count):
             own = environments[number] if environments else {}
-            environment = {**SETTINGS, **{f"REEFKNOT_{key.upper()}": str(value) for key, value in settings.items()}}
             log = tmp_path / f"node-{number}.log"
-            started.append(ServerProcess(store.server.url, environment={**environment, **own}, log=log))
-            started[-1].start()
+            started.append(ServerProcess(store.server.url, environment={**SETTINGS, **chosen, **own}, log=log))
+        with ThreadPoolExecutor() as several:
+            list(several.map(ServerProcess.start, started))
         return started
 
     yield start

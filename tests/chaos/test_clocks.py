@@ -116,7 +116,7 @@ def test_no_transaction_is_claimed_twice_or_too_early(nodes, participant, watch)
         submit = {"gid": gid, "trans_type": "saga", "steps": [step], "payloads": ["{}"], "retry_interval": 1}
         assert nodes[number % len(nodes)].post("submit", submit).status == 200
     drivers = set()
-    until = time.monotonic() + 7
+    until = time.monotonic() + 6
     while time.monotonic() < until:
         drivers |= {record.owner for record in watch.unfinished() if record.owner}
         time.sleep(0.05)

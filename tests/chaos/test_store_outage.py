@@ -107,7 +107,7 @@ def test_everything_acknowledged_survives_the_outages_of_its_store(store, watch,
     faults = StoreFaults(store, seed)
     with Load(nodes, seed, clients=32, patience_seconds=20.0, lease_seconds=8.0) as load:
         time.sleep(1)
-        faults.kill_and_restart(seconds * 0.7)
+        faults.kill_and_restart(seconds if seconds >= 30 else seconds / 2)
         faults.hang_up()
         time.sleep(1)
         frozen = []

@@ -22,7 +22,7 @@ def saga(load, gid):
 
 
 def saga_slow(load, gid):
-    _saga(load, gid, "/slow", "/two")
+    _saga(load, gid, "/slow", "/slow")
 
 
 def saga_ongoing(load, gid):
