@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from reefknot.model import Failure, Ongoing, Outcome, Success, Unknown
+from reefknot.wire import names
 
 #: The longest reason or error text that is kept, in characters, marker included.
 TEXT_LIMIT = 1024
@@ -28,9 +29,6 @@ _CUT_MARKER = " ...(truncated)"
 _FAILURE_SUFFIX = " FAILURE"
 _SUCCESS = Success()
 _UTF8_BOM = b"\xef\xbb\xbf"
-
-_RPC_FAILURE = -32901
-_RPC_ONGOING = -32902
 
 
 class Matching(StrEnum):
@@ -80,16 +78,16 @@ def http_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
         matching: how the body is searched for a result.
     """
     if matching is Matching.SUBSTRING:
-        if status == 425 or b"ONGOING" in body:
+        if status == names.STATUS_ONGOING or b"ONGOING" in body:
             return _ongoing(body)
-        if status == 409 or b"FAILURE" in body:
+        if status == names.STATUS_FAILURE or b"FAILURE" in body:
             return _failure(body)
         return _SUCCESS if 200 <= status < 300 else _unclear(status, body)
     if 200 <= status < 300:
         return _stated_result(body)
-    if status == 409:
+    if status == names.STATUS_FAILURE:
         return _failure(body)
-    if status == 425:
+    if status == names.STATUS_ONGOING:
         return _ongoing(body)
     return _unclear(status, body)
 
@@ -119,9 +117,9 @@ def jsonrpc_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
     code = _number(error.get("code"))
     message = error.get("message")
     text = message.encode(errors="replace") if isinstance(message, str) else body
-    if code == _RPC_FAILURE:
+    if code == names.JSONRPC_FAILURE:
         return _failure(text)
-    if code == _RPC_ONGOING:
+    if code == names.JSONRPC_ONGOING:
         return _ongoing(text)
     return Unknown(reason_text(b"JSON-RPC error: " + body[: 4 * TEXT_LIMIT]))
 
