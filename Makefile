@@ -37,8 +37,10 @@ fix: $(STAMP) ## Repair what the linter and the formatter can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## Measure a running server and write benchmarks/results.md
-	$(BIN)/reefknot bench --write benchmarks/results.md
+# A part of it, to look at: make bench BENCH='--quick --rows postgres/saga/64'
+BENCH := --write benchmarks/results.md
+bench: $(STAMP) ## Measure a running server on every store and write benchmarks/results.md
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 clean: ## Remove .venv, caches and build results; never a store
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

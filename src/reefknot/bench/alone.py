@@ -1,4 +1,4 @@
-"""A store without a server, in a process of its own: its group-commit ceiling, and filling it.
+"""A store without a server, in a process of its own: its group-commit ceiling, filling and emptying it.
 
 The ceiling is what simulated drivers get that do nothing but the three durable steps of a saga of
 two branches: create, the first branch's result, the second one's with the final status.
@@ -15,13 +15,14 @@ import time
 import msgspec
 import uvloop
 
-from reefknot.bench.processes import Usage, usage
+from reefknot.bench.processes import Usage, cpu_us, usage
 from reefknot.clock import SystemClock
+from reefknot.coordinator.topics import CATEGORY
 from reefknot.failpoints import Failpoints
 from reefknot.ids import gid_maker
 from reefknot.model import Body, OpProgress, Status
 from reefknot.store import open_store
-from reefknot.store.base import Created, NewTransaction, Store, Write
+from reefknot.store.base import Created, Filter, NewTransaction, Store, Write
 
 _OWNER = "benchmark:1:0123456789ab"
 _LEASE_MS = 8_000
@@ -30,20 +31,41 @@ _FILL_BATCH = 2_000
 
 
 class Task(msgspec.Struct, frozen=True):
-    """What to do with the store: drive for ``seconds``, or store ``fill`` finished transactions."""
+    """What to do with the store.
+
+    Args:
+        url: the store.
+        empty: whether to delete everything in it first.
+        fill: so many finished transactions to store.
+        due: so many transactions to store that are due and that nobody drives.
+        seconds: how long to drive if there is nothing to store.
+        drivers: how many drivers there are.
+        pids: the database server's processes.
+    """
 
     url: str
-    drivers: int = 64
-    seconds: float = 0.0
+    empty: bool = False
     fill: int = 0
+    due: int = 0
+    seconds: float = 0.0
+    drivers: int = 64
+    pids: tuple[int, ...] = ()
 
 
 class Done(msgspec.Struct, frozen=True):
-    """What came of it. ``used`` covers the driving or filling only, with the store's own processes."""
+    """What came of it.
 
+    ``occupied`` says whether the store held anything when it was opened, ``durability`` what it
+    says about its settings. The rest covers the driving or filling only: ``used`` by this process
+    and its children, ``database_us`` of CPU by each of the database server's processes.
+    """
+
+    occupied: bool
+    durability: str
     transactions: int
     seconds: float
     used: Usage
+    database_us: tuple[float, ...]
 
 
 def _body() -> bytes:
@@ -89,28 +111,43 @@ class _Drivers:
             raise RuntimeError(f"a write of {gid} was refused")
         self.finished += 1
 
-    async def fill(self, count: int) -> None:
-        """Store finished transactions as the retention keeps them."""
+    async def fill(self, count: int, status: Status) -> None:
+        """Store transactions as the retention keeps them, or due ones as a crash leaves them."""
         # ``create`` takes no progress; its bytes are added to the body, so that the rows have their size.
         body = self._body + _progress(0, 1, 3)
         for start in range(0, count, _FILL_BATCH):
             size = min(_FILL_BATCH, count - start)
-            news = [NewTransaction(self._new_gid(), "saga", Status.SUCCEED, body, self._hash) for _ in range(size)]
+            news = [NewTransaction(self._new_gid(), "saga", status, body, self._hash, due_in_ms=0) for _ in range(size)]
             await asyncio.gather(*(self._store.create(new) for new in news))
             self.finished += size
+
+
+async def _occupied(store: Store) -> bool:
+    found = await store.list(Filter(), 1)
+    return bool(found.records or (await store.kv_list(CATEGORY, 1)).entries)
 
 
 async def _main(task: Task) -> Done:
     store = await open_store(task.url, clock=SystemClock(), failpoints=Failpoints())
     try:
+        occupied, durability = await _occupied(store), await store.durability()
+        if task.empty:
+            await store.reset()
         drivers = _Drivers(store)
-        started, before = time.monotonic(), usage(os.getpid())
-        if task.fill:
-            await drivers.fill(task.fill)
+        started, before, database = time.monotonic(), usage(os.getpid()), [cpu_us(pid) for pid in task.pids]
+        if task.fill or task.due:
+            await drivers.fill(task.fill or task.due, Status.SUCCEED if task.fill else Status.SUBMITTED)
         else:
             end = started + task.seconds
             await asyncio.gather(*(drivers.drive_until(end) for _ in range(task.drivers)))
-        return Done(drivers.finished, time.monotonic() - started, usage(os.getpid()).since(before))
+        return Done(
+            occupied,
+            f"{durability.level}: {durability.detail}",
+            drivers.finished,
+            time.monotonic() - started,
+            usage(os.getpid()).since(before),
+            tuple(cpu_us(pid) - then for pid, then in zip(task.pids, database, strict=True)),
+        )
     finally:
         await store.close()
 

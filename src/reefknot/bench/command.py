@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
+import re
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -13,8 +16,9 @@ import click
 
 from reefknot.bench import report
 from reefknot.bench.processes import BenchError
-from reefknot.bench.rows import Plan, Storage
+from reefknot.bench.rows import Plan, Storage, durability_of
 from reefknot.bench.selection import Work, choose
+from reefknot.bench.targets import Report
 
 _QUICK = (1.0, 0.5)
 _LONG = (4.0, 1.5)
@@ -39,7 +43,18 @@ def run(args: list[str]) -> int:
     "stores",
     metavar="STORE",
     multiple=True,
-    help="memory, sqlite, or a store URL; several times. Default: memory and sqlite.",
+    help="memory, sqlite, or NAME=URL of an empty store that the rows fill and empty; several times."
+    " Default: memory and sqlite.",
+)
+@click.option(
+    "--store-pid",
+    "pids",
+    metavar="NAME=PID",
+    multiple=True,
+    help="The database server's process on this machine, which stands for its children too; several times.",
+)
+@click.option(
+    "--left-out", metavar="TEXT", multiple=True, help="A store that cannot be measured here, and why, for the page."
 )
 @click.option("--quick", is_flag=True, help="One second for each row: figures to look at, not to keep.")
 @click.option("--seconds", type=float, metavar="S", help=f"Length of each row's load; default {_LONG[0]:g}.")
@@ -66,6 +81,8 @@ def run(args: list[str]) -> int:
 def bench(
     patterns: tuple[str, ...],
     stores: tuple[str, ...],
+    pids: tuple[str, ...],
+    left_out: tuple[str, ...],
     *,
     quick: bool,
     seconds: float | None,
@@ -87,10 +104,12 @@ def bench(
       reefknot bench --rows recovery                   10,000 due transactions after a SIGKILL
       reefknot bench --rows 1m --store sqlite
       reefknot bench --rows saga/64 --profile /tmp     where the server spends its time
+      reefknot bench --store pg=postgres://me:pw@127.0.0.1/empty --store-pid pg=4711
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     length, warm_up = _QUICK if quick else _LONG
     plan = Plan(seconds or length, warm_up, directory or Path(tempfile.gettempdir()), profile)
-    chosen = choose(plan, [Storage(name) for name in stores or ("memory", "sqlite")], patterns)
+    storages = _storages(stores or ("memory", "sqlite"), pids)
+    chosen = choose(plan, storages, patterns)
     if list_only:
         for name, _ in chosen:
             click.echo(name)
@@ -101,7 +120,8 @@ def bench(
         profile.mkdir(parents=True, exist_ok=True)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        done = _measure(chosen, to_stderr=as_json)
+        done = _measure(storages, chosen, to_stderr=as_json)
+        done.left_out += left_out
     finally:
         signal.signal(signal.SIGTERM, before)
     for line in report.target_lines(done):
@@ -119,15 +139,58 @@ def _stop(signum: int, _: FrameType | None) -> NoReturn:
     sys.exit(128 + signum)
 
 
-def _measure(chosen: list[tuple[str, Work]], *, to_stderr: bool) -> report.Report:
-    done = report.Report(made=report.today(), machine=report.machine(), rows=[], facts=[], failures=[])
+def _storages(stores: Sequence[str], pids: Sequence[str]) -> list[Storage]:
+    """The stores that the words name.
+
+    Raises:
+        click.UsageError: a word cannot be read, or names no store.
+    """
+    addresses: dict[str, str] = {}
+    for word in stores:
+        # A URL alone is named after its scheme: it may have a password, which no page should show.
+        name, address = ("", word) if re.match(r"[\w+.-]+://", word) else word.partition("=")[::2]
+        name = name or address.partition("://")[0]
+        if not re.fullmatch(r"[\w+.-]+", name):
+            raise click.UsageError(f"{name!r} is no name for a store: letters, digits, - and _")
+        if name in addresses:
+            raise click.UsageError(f"two stores are called {name}")
+        addresses[name] = address
+    processes: dict[str, list[int]] = {name: [] for name in addresses}
+    for word in pids:
+        name, _, pid = word.partition("=")
+        if name not in addresses or not pid.isdecimal():
+            raise click.UsageError(f"--store-pid {word}: write NAME=PID with the name of a --store")
+        processes[name].append(int(pid))
+    return [Storage(name, address, tuple(processes[name])) for name, address in addresses.items()]
+
+
+def _ready(storages: Sequence[Storage], chosen: Sequence[tuple[str, Work]], done: Report) -> set[str]:
+    """The labels of the stores that can be measured; the others are among the failures."""
+    ready = {"echo"}
+    for storage in storages:
+        if any(name.startswith(f"{storage.label}/") for name, _ in chosen):
+            try:
+                if storage.address:
+                    done.stores[storage.label] = durability_of(storage)
+                ready.add(storage.label)
+            except BenchError as error:
+                done.failures.append(f"{storage.label}: {error}")
+                click.echo(f"{storage.label} FAILED: {error}", err=True)
+    return ready
+
+
+def _measure(storages: Sequence[Storage], chosen: Sequence[tuple[str, Work]], *, to_stderr: bool) -> Report:
+    done = Report(made=report.today(), machine=report.machine(), rows=[], facts=[], failures=[])
+    ready = _ready(storages, chosen, done)
     click.echo(report.text_header(), err=to_stderr)
     for name, work in chosen:
+        if name.partition("/")[0] not in ready:
+            continue
         if sys.stderr.isatty():
             click.echo(f"… {name}\r", err=True, nl=False)
         try:
             found_rows, found_facts = work()
-        except BenchError as error:  # the other rows are worth having
+        except (BenchError, OSError, http.client.HTTPException) as error:  # the other rows are worth having
             done.failures.append(f"{name}: {error}")
             click.echo(f"{name} FAILED: {error}", err=True)
             continue

@@ -72,6 +72,22 @@ def usage(pid: int) -> Usage:
     return Usage(main_us, max(total - main_us, 0.0), int(written), int(rss))
 
 
+def cpu_us(pid: int) -> float:
+    """CPU time in microseconds of a process and its children, finished ones included, of any user.
+
+    Raises:
+        BenchError: there is no such process.
+    """
+    try:
+        used = _cpu_us(Path(f"/proc/{pid}/stat"))
+    except OSError as error:
+        raise BenchError(f"process {pid} is gone: {error}") from error
+    for child in _descendants(pid):
+        with contextlib.suppress(OSError):  # it ended meanwhile; its parent has its time
+            used += _cpu_us(Path(f"/proc/{child}/stat"))
+    return used
+
+
 def _cpu_us(stat: Path) -> float:
     """User and system time of a process, of its ended children too."""
     fields = stat.read_text("ascii", "replace").rpartition(")")[2].split()
@@ -134,12 +150,13 @@ class Child:
         self._process.communicate()
 
     def tell(self, message: object) -> None:
-        """Send one line."""
+        """Send one line; an ended process is noticed by ``hear``."""
         pipe = self._process.stdin
         if pipe is None:
             raise BenchError("the process has no standard input")
-        pipe.write(msgspec.json.encode(message) + b"\n")
-        pipe.flush()
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write(msgspec.json.encode(message) + b"\n")
+            pipe.flush()
 
     def hear(self, kind: type[T]) -> T:
         """Wait for one line.
@@ -169,11 +186,13 @@ class Server:
     def __init__(self, store_url: str, log: Path, settings: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self._log = log
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("REEFKNOT_")}
-        command = [sys.executable, "-m", "reefknot", "serve", "--store", store_url, "--http-port", str(self.port)]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REEFKNOT_", "STORE_"))}
+        # In the environment: a password must not be on the command line.
+        environment = inherited | {"REEFKNOT_STORE_URL": store_url} | dict(settings or {})
+        command = [sys.executable, "-m", "reefknot", "serve", "--http-port", str(self.port)]
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own server
-                command, env=inherited | dict(settings or {}), stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
         self.pid = self._process.pid
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import apsw
@@ -15,8 +15,9 @@ import msgspec
 from reefknot import __version__
 from reefknot.bench.rows import Plan, Row
 from reefknot.bench.scenarios import Fact
+from reefknot.bench.targets import GO_DTM, TARGETS, Report
 
-_LIBRARIES = ("uvicorn", "uvloop", "httptools", "msgspec", "apsw")
+_LIBRARIES = ("uvicorn", "uvloop", "httptools", "msgspec", "apsw", "asyncpg", "asyncmy", "hiredis")
 _COLUMNS = (
     "row",
     "tx/s",
@@ -24,7 +25,9 @@ _COLUMNS = (
     "p99 ms",
     "server µs",
     "store µs",
-    "total µs",
+    "our µs",
+    "db µs",
+    "busiest µs",
     "KiB",
     "of echo",
     "x echo cpu",
@@ -35,15 +38,6 @@ _COLUMNS = (
 
 #: From so much of one core, in percent, that others used, a run's rates say little.
 _BUSY_PERCENT = 20
-
-#: What Go DTM 1.19 came to with the same workload on a machine of the same kind.
-_GO_DTM = (
-    ("embedded (boltdb), full durability", "520", "1,517"),
-    ("Postgres", "560-710", "1,376-1,687"),
-    ("MariaDB", "705-762", "1,213"),
-    ("Redis, append-only file always", "2,303", "448"),
-    ("Redis, append-only file off", "2,937", "434"),
-)
 
 _METHOD = """\
 The server is a process of its own on a fresh store (SQLite: WAL, synchronous=FULL, on disk). The business
@@ -56,86 +50,26 @@ unfinished, not when the last one is acknowledged.
   answered when it is finished (`wait_result`); **msg** two receivers; **tcc** prepare, two registrations, submit.
   The number is that of the connections, each with one request in flight.
 * **p50, p99** of the last request of each transaction. **server** is the CPU time of the server's main thread
-  for each transaction, **store** that of its other threads and of its writer process, from `/proc`. **KiB** is
-  what they wrote to disk.
+  for each transaction, **store** that of its other threads and of its writer process, **our** both together, all
+  from `/proc`. **db** is the CPU time of the database server's processes, **busiest** that of the busiest
+  master of a cluster. **KiB** is what our processes wrote to disk.
 * **echo** is a bare ASGI application on the same server stack that reads the body and answers a constant;
   **of echo** is the rate over that of echo with as many connections,
   **x echo cpu** the CPU time over echo's, which says most on a busy machine. **ceiling** is the store alone under 64
-  drivers that only write; **of ceiling** is the rate over that.
+  drivers that only create and write twice; **of ceiling** is the rate over that.
+* **claims** the store alone: processes that take what is due in batches of 100, each one batch at a time, as nodes
+  do after a crash. **nodes** one server, then two over the same store, with the same connections and on the same
+  cores: each of the two should get half of what the one did.
 * **drain** is the time from the last acknowledgement to the last transaction's end. **others** is what
   processes without a part in this used meanwhile, in percent of one core: where it is not near 0, believe
   the CPU times and the ratios, not the rates.
 """
 
 
-class Report(msgspec.Struct, kw_only=True):
-    """Everything that was measured, and on what."""
-
-    made: str
-    machine: dict[str, str]
-    rows: list[Row]
-    facts: list[Fact]
-    failures: list[str]
-
-
-class Target(msgspec.Struct, frozen=True):
-    """A figure to reach: ``text`` says it, ``find`` gets ours from a report, ``met`` compares."""
-
-    text: str
-    find: Callable[[Report], tuple[float, str] | None]
-    most: float = float("inf")
-    least: float = 0.0
-
-    def line(self, report: Report) -> str | None:
-        """A row of the table of targets; None if the report does not say."""
-        found = self.find(report)
-        if found is None:
-            return None
-        value, unit = found
-        met = "met" if self.least <= value <= self.most else "**not met**"
-        return f"| {self.text} | {value:,.1f} {unit} | {met} |"
-
-
-def _of_row(name: str, read: Callable[[Row], float], unit: str) -> Callable[[Report], tuple[float, str] | None]:
-    def find(report: Report) -> tuple[float, str] | None:
-        return next(((read(row), unit) for row in report.rows if row.name == name), None)
-
-    return find
-
-
-def _of_fact(name: str) -> Callable[[Report], tuple[float, str] | None]:
-    def find(report: Report) -> tuple[float, str] | None:
-        return next(((fact.value, fact.unit) for fact in report.facts if fact.name == name), None)
-
-    return find
-
-
-def _growth(report: Report) -> tuple[float, str] | None:
-    values = {fact.name: fact.value for fact in report.facts}
-    half, whole = values.get("sqlite/memory/open half"), values.get("sqlite/memory/open")
-    return None if half is None or whole is None else ((whole / half - 1) * 100, "%")
-
-
-TARGETS = (
-    Target(
-        "SQLite, 64 connections, saga: at most 180 µs CPU", _of_row("sqlite/saga/64", lambda r: r.cpu_us, "µs"), 180
-    ),
-    Target("the same: at least 6,000 sagas/s", _of_row("sqlite/saga/64", lambda r: r.rate, "sagas/s"), least=6_000),
-    Target(
-        "SQLite, one client, wait_result: p50 at most 3 ms", _of_row("sqlite/wait/1", lambda r: r.p50_ms, "ms"), 3.0
-    ),
-    Target("1 M finished transactions in the file: at most 10 % more CPU", _of_fact("sqlite/full/cpu"), 10, -100),
-    Target("resident memory, idle: at most 120 MiB", _of_fact("sqlite/memory/idle"), 120),
-    Target("memory bounded: 10,000 open take at most 10 % more than 5,000", _growth, 10, -100),
-    Target("10,000 due after a SIGKILL, healthy: finished within 10 s", _of_fact("sqlite/recovery/healthy"), 10),
-    Target("the same, 200 of them on a hanging host: the others within 10 s", _of_fact("sqlite/recovery/hanging"), 10),
-)
-
-
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
     cores = str(len(os.sched_getaffinity(0)))
-    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    libraries = ", ".join(filter(None, map(_library, _LIBRARIES)))
     return {
         "Reefknot": __version__,
         "cores": cores,
@@ -145,6 +79,14 @@ def machine() -> dict[str, str]:
         "SQLite": apsw.sqlite_lib_version(),
         "load average before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
     }
+
+
+def _library(name: str) -> str:
+    """A library with its version; empty if it is not installed."""
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:
+        return ""
 
 
 def today() -> str:
@@ -176,6 +118,8 @@ def cells(row: Row) -> tuple[str, ...]:
         _figure(row.server_us, 0),
         _figure(row.store_us, 0),
         _figure(row.cpu_us, 0),
+        _figure(row.database_us, 0),
+        _figure(row.busiest_us if row.busiest_us < row.database_us else 0.0, 0),
         _figure(row.written_kib, 1),
         _figure(row.echo_ratio, 2),
         _figure(row.echo_cpu_ratio, 1),
@@ -219,11 +163,23 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += ["## Machine", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in report.machine.items()]
     lines += _disturbance(report)
-    lines += ["", "## Targets", "", "| target | measured | |", "|---|---|---|", *target_lines(report)]
+    if report.stores:
+        lines += ["", "## Stores", "", "| store | durability, as it says |", "|---|---|"]
+        lines += [f"| {label} | {text} |" for label, text in report.stores.items()]
+    if report.left_out:
+        lines += ["", "Left out, so nothing below is about them:", "", *(f"* {text}" for text in report.left_out)]
+    lines += ["", "## Targets", "", "Go DTM's figures are quoted, see the end of the page.", ""]
+    lines += ["| target | measured | Go DTM | |", "|---|---|---|---|", *target_lines(report)]
     lines += ["", "## Rates", "", "Per transaction unless it says otherwise; the method is below.", ""]
     lines += [f"| {' | '.join(_COLUMNS)} |", "|---" + "|---:" * (len(_COLUMNS) - 1) + "|"]
     lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
-    lines += ["", "## Memory, recovery, full store", "", "| figure | value | how |", "|---|---:|---|"]
+    lines += [
+        "",
+        "## Memory, recovery, full store, claims, two nodes",
+        "",
+        "| figure | value | how |",
+        "|---|---:|---|",
+    ]
     lines += [f"| {fact.name} | {fact.value:,.1f} {fact.unit} | {fact.text} |" for fact in report.facts]
     if report.failures:
         lines += ["", "## Rows that failed", "", *(f"* {failure}" for failure in report.failures)]
@@ -233,7 +189,7 @@ def markdown(report: Report, plan: Plan) -> str:
         "Measured earlier with two HTTP branches per saga on two shared cores, load and services on the same ones;"
     ]
     lines += ["quoted here, not measured in this run.", "", "| store | sagas/s | µs CPU per saga |", "|---|---:|---:|"]
-    lines += [f"| {store} | {rate_text} | {cpu} |" for store, rate_text, cpu in _GO_DTM]
+    lines += [f"| {store} | {rate_text} | {cpu} |" for store, rate_text, cpu in GO_DTM]
     return "\n".join(lines) + "\n"
 
 

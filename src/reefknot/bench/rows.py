@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -12,7 +12,7 @@ import msgspec
 
 from reefknot.bench import alone, workloads
 from reefknot.bench.load import Load, Sent
-from reefknot.bench.processes import BenchError, Child, Server, Usage, machine_busy_us, profiled, usage
+from reefknot.bench.processes import BenchError, Child, Server, Usage, cpu_us, machine_busy_us, profiled, usage
 from reefknot.bench.service import Ports
 
 #: How long a backlog may take to be finished after the load.
@@ -39,9 +39,11 @@ class Row(msgspec.Struct, kw_only=True):
     """What one row came to. Per transaction: CPU in microseconds, bytes written in KiB.
 
     ``server_us`` is the main thread of the server, ``store_us`` its other threads and its writer
-    process. ``drain_seconds`` passed between the last answer and the last transaction's end.
-    ``other_percent`` of one core was used by processes that have no part in the measurement.
-    The ratios: rate over that of echo, CPU over that of echo, rate over that of the store alone.
+    process, ``database_us`` the database server, ``busiest_us`` the one of its processes that used
+    most: a master of a cluster. ``drain_seconds`` passed between the last answer and the last
+    transaction's end. ``other_percent`` of one core was used by processes that have no part in the
+    measurement. The ratios: rate over that of echo, CPU over that of echo, rate over that of the
+    store alone.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Row(msgspec.Struct, kw_only=True):
     p99_ms: float = 0.0
     server_us: float = 0.0
     store_us: float = 0.0
+    database_us: float = 0.0
+    busiest_us: float = 0.0
     written_kib: float = 0.0
     service_us: float = 0.0
     load_us: float = 0.0
@@ -62,20 +66,79 @@ class Row(msgspec.Struct, kw_only=True):
 
     @property
     def cpu_us(self) -> float:
-        """CPU of the server and its store for one transaction."""
+        """CPU of our processes for one transaction."""
         return self.server_us + self.store_us
 
 
 class Storage(msgspec.Struct, frozen=True):
-    """A store to measure: ``memory``, ``sqlite``, or any store URL."""
+    """A store to measure.
+
+    Args:
+        label: its name in the rows; without an address also its kind, ``memory`` or ``sqlite``.
+        address: the URL of a store that exists; it is emptied before and after every row.
+        pids: the database server's processes, each standing for its children too.
+    """
 
     label: str
+    address: str = ""
+    pids: tuple[int, ...] = ()
 
     def url(self, directory: Path) -> str:
         """Its URL; an embedded one keeps its file in ``directory``."""
-        if "://" in self.label:
-            return self.label
+        if self.address:
+            return self.address
         return "memory://" if self.label == "memory" else f"{self.label}:///{directory.resolve()}/bench.db"
+
+
+class Used(msgspec.Struct, frozen=True):
+    """What a measurement used, by everything that has a part in it, and when it ended.
+
+    ``ended`` is a time of the monotonic clock in seconds; the CPU times are in microseconds.
+    """
+
+    ended: float
+    server: Usage
+    service: Usage
+    database_us: tuple[float, ...]
+    busy_us: float
+
+
+class Meter:
+    """Reads what the processes of a measurement use from its creation on.
+
+    Args:
+        servers: the servers.
+        service: the business service's process.
+        database: the database server's processes.
+    """
+
+    def __init__(self, servers: Sequence[Server], service: int, database: Sequence[int]) -> None:
+        self._servers = tuple(servers)
+        self._service = service
+        self._database = tuple(database)
+        self._before = self._now(0.0)
+
+    def read(self, ended: float) -> Used:
+        """What was used since; ``ended`` is when the measurement did."""
+        now, before = self._now(ended), self._before
+        return Used(
+            ended,
+            now.server.since(before.server),
+            now.service.since(before.service),
+            tuple(us - then for us, then in zip(now.database_us, before.database_us, strict=True)),
+            now.busy_us - before.busy_us,
+        )
+
+    def _now(self, ended: float) -> Used:
+        each = [server.usage() for server in self._servers]
+        whole = Usage(
+            sum(one.main_us for one in each),
+            sum(one.other_us for one in each),
+            sum(one.written_bytes for one in each),
+            sum(one.rss_bytes for one in each),
+        )
+        database = tuple(cpu_us(pid) for pid in self._database)
+        return Used(ended, whole, usage(self._service), database, machine_busy_us())
 
 
 @contextlib.contextmanager
@@ -86,10 +149,37 @@ def running_service() -> Iterator[tuple[Child, Ports]]:
 
 
 @contextlib.contextmanager
-def fresh_directory(plan: Plan) -> Iterator[Path]:
-    """An empty directory for one store; gone afterwards."""
+def fresh_store(plan: Plan, storage: Storage) -> Iterator[Path]:
+    """An empty store, with a directory for its files; nothing is left afterwards."""
     with TemporaryDirectory(prefix="reefknot-bench-", dir=plan.directory) as name:
-        yield Path(name)
+        if not storage.address:
+            yield Path(name)
+            return
+        _empty(storage)
+        try:
+            yield Path(name)
+        finally:
+            _empty(storage)
+
+
+def _empty(storage: Storage) -> None:
+    with Child("alone") as store:
+        store.tell(alone.Task(storage.address, empty=True))
+        store.hear(alone.Done)
+
+
+def durability_of(storage: Storage) -> str:
+    """What a store that exists says about its durability.
+
+    Raises:
+        BenchError: it cannot be opened, or there is something in it, which rows would delete.
+    """
+    with Child("alone") as store:
+        store.tell(alone.Task(storage.address))
+        found = store.hear(alone.Done)
+    if found.occupied:
+        raise BenchError("the store is not empty; every row would delete what is in it")
+    return found.durability
 
 
 def send(load: Load) -> Sent:
@@ -98,11 +188,19 @@ def send(load: Load) -> Sent:
     Raises:
         BenchError: a request was refused: nothing that follows would mean anything.
     """
-    with Child("load") as generator:
-        generator.tell(load)
-        sent = generator.hear(Sent)
-    if sent.failures:
-        raise BenchError(f"{sent.failures} requests were refused, the first with {sent.first_failure}")
+    return send_at_once([load])[0]
+
+
+def send_at_once(loads: Sequence[Load]) -> list[Sent]:
+    """Run several load generators at the same time; otherwise as ``send``."""
+    with contextlib.ExitStack() as stack:
+        generators = [stack.enter_context(Child("load")) for _ in loads]
+        for generator, load in zip(generators, loads, strict=True):
+            generator.tell(load)
+        sent = [generator.hear(Sent) for generator in generators]
+    for one in sent:
+        if one.failures:
+            raise BenchError(f"{one.failures} requests were refused, the first with {one.first_failure}")
     return sent
 
 
@@ -130,11 +228,13 @@ def echo(plan: Plan, connections: int) -> Row:
 
 def ceiling(plan: Plan, storage: Storage) -> Row:
     """The store alone, under 64 drivers that do nothing else."""
-    with fresh_directory(plan) as directory, Child("alone") as store:
+    with fresh_store(plan, storage) as directory, Child("alone") as store:
         started, busy = time.monotonic(), machine_busy_us()
-        store.tell(alone.Task(storage.url(directory), drivers=64, seconds=plan.seconds))
+        before = sum(map(cpu_us, storage.pids))
+        store.tell(alone.Task(storage.url(directory), drivers=64, seconds=plan.seconds, pids=storage.pids))
         done = store.hear(alone.Done)
-        ended, whole, busy = time.monotonic(), usage(store.pid).total_us, machine_busy_us() - busy
+        ended, busy = time.monotonic(), machine_busy_us() - busy
+        whole = usage(store.pid).total_us + sum(map(cpu_us, storage.pids)) - before
     count = done.transactions
     return Row(
         name=f"{storage.label}/ceiling",
@@ -142,6 +242,8 @@ def ceiling(plan: Plan, storage: Storage) -> Row:
         rate=count / done.seconds,
         server_us=done.used.main_us / count,
         store_us=done.used.other_us / count,
+        database_us=sum(done.database_us) / count,
+        busiest_us=max(done.database_us, default=0.0) / count,
         written_kib=done.used.written_bytes / 1024 / count,
         other_percent=_others(busy, ended - started, whole),
     )
@@ -149,7 +251,7 @@ def ceiling(plan: Plan, storage: Storage) -> Row:
 
 def row(plan: Plan, storage: Storage, workload: str, connections: int) -> Row:
     """One workload against a fresh server on a fresh store."""
-    with fresh_directory(plan) as directory:
+    with fresh_store(plan, storage) as directory:
         return row_in(plan, directory, storage, workload, connections)
 
 
@@ -161,32 +263,35 @@ def row_in(plan: Plan, directory: Path, storage: Storage, workload: str, connect
         requests = workloads.named(workload, f"http://127.0.0.1:{ports.answering}")
         send(Load(server.port, requests, connections, plan.warm_up_seconds))
         server.wait_until_finished(DRAIN_SECONDS)
-        before, service_before, busy = server.usage(), usage(service.pid), machine_busy_us()
+        meter = Meter([server], service.pid, storage.pids)
         with profiled(server.pid, plan.seconds, profile):
             sent = send(Load(server.port, requests, connections, plan.seconds))
-            ended = server.wait_until_finished(DRAIN_SECONDS)
-            used, service_used = server.usage().since(before), usage(service.pid).since(service_before)
-            busy = machine_busy_us() - busy
-    return _row(name, sent, ended, used, service_used, busy)
+            used = meter.read(server.wait_until_finished(DRAIN_SECONDS))
+    return row_of(name, [sent], used)
 
 
-def _row(name: str, sent: Sent, ended: float, used: Usage, service: Usage, busy_us: float) -> Row:
-    count, seconds = sent.transactions, ended - sent.started
+def row_of(name: str, sent: Sequence[Sent], used: Used) -> Row:
+    """The figures of what was sent at the same time. Latencies are those of the slower generator."""
+    count, started = sum(one.transactions for one in sent), min(one.started for one in sent)
+    seconds, load_us = used.ended - started, sum(one.cpu_us for one in sent)
     if not count:
         raise BenchError(f"{name}: no transaction was accepted")
+    ours_us = used.server.total_us + used.service.total_us + load_us + sum(used.database_us)
     return Row(
         name=name,
         transactions=count,
         rate=count / seconds,
-        p50_ms=sent.p50_ms,
-        p99_ms=sent.p99_ms,
-        server_us=used.main_us / count,
-        store_us=used.other_us / count,
-        written_kib=used.written_bytes / 1024 / count,
-        service_us=service.total_us / count,
-        load_us=sent.cpu_us / count,
-        drain_seconds=ended - sent.ended,
-        other_percent=_others(busy_us, seconds, used.total_us + service.total_us + sent.cpu_us),
+        p50_ms=max(one.p50_ms for one in sent),
+        p99_ms=max(one.p99_ms for one in sent),
+        server_us=used.server.main_us / count,
+        store_us=used.server.other_us / count,
+        database_us=sum(used.database_us) / count,
+        busiest_us=max(used.database_us, default=0.0) / count,
+        written_kib=used.server.written_bytes / 1024 / count,
+        service_us=used.service.total_us / count,
+        load_us=load_us / count,
+        drain_seconds=used.ended - max(one.ended for one in sent),
+        other_percent=_others(used.busy_us, seconds, ours_us),
     )
 
 

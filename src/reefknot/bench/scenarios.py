@@ -9,7 +9,7 @@ import msgspec
 from reefknot.bench import alone, workloads
 from reefknot.bench.load import Load
 from reefknot.bench.processes import Child, Server
-from reefknot.bench.rows import Plan, Row, Storage, fresh_directory, row, row_in, running_service, send
+from reefknot.bench.rows import Plan, Row, Storage, fresh_store, row, row_in, running_service, send
 
 _MIB = 1024 * 1024
 _CLIENTS = 64
@@ -33,7 +33,7 @@ class Fact(msgspec.Struct, frozen=True):
 def full_store(plan: Plan, storage: Storage, count: int) -> tuple[list[Row], list[Fact]]:
     """The main row on an empty store, on one that keeps ``count`` finished transactions, and on an empty one again."""
     before = row(plan, storage, "saga", _CLIENTS)
-    with fresh_directory(plan) as directory:
+    with fresh_store(plan, storage) as directory:
         with Child("alone") as filler:
             filler.tell(alone.Task(storage.url(directory), fill=count))
             filled = filler.hear(alone.Done)
@@ -56,7 +56,7 @@ def memory(plan: Plan, storage: Storage, count: int) -> list[Fact]:
     """Resident memory: idle, and with ``count`` open transactions, half of them on a host that hangs."""
     label = f"{storage.label}/memory"
     with (
-        fresh_directory(plan) as directory,
+        fresh_store(plan, storage) as directory,
         running_service() as (_, ports),
         Server(storage.url(directory), directory / "server.log") as server,
     ):
@@ -84,7 +84,7 @@ def recovery(plan: Plan, storage: Storage, count: int, hanging: int) -> list[Fac
         hanging: so many of them have their first branch on a host that never answers.
     """
     label = f"{storage.label}/recovery/{'hanging' if hanging else 'healthy'}"
-    with fresh_directory(plan) as directory, running_service() as (service, ports):
+    with fresh_store(plan, storage) as directory, running_service() as (service, ports):
         healthy, silent = f"http://127.0.0.1:{ports.answering}", f"http://127.0.0.1:{ports.hanging}"
         service.tell("hold")
         with Server(storage.url(directory), directory / "server.log", _PATIENT) as server:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from reefknot.bench import rows, scenarios
+from reefknot.bench import rows, scenarios, sharing
 from reefknot.bench.rows import Plan, Row, Storage
 from reefknot.bench.scenarios import Fact
 
@@ -20,9 +20,13 @@ _WORKLOADS = (
     ("msg", 64),
     ("tcc", 64),
 )
+#: Of a store that exists.
+_WORKLOADS_SHARED = (("saga", 64), ("saga", 16), ("saga", 1), ("wait", 1))
 _OPEN = 10_000
 _DUE = 10_000
 _FINISHED = 1_000_000
+#: Works that make rows of so many connections among others.
+_WITHIN: Mapping[int, tuple[str, ...]] = {1: (), 16: (), 64: ("/1m", "/nodes")}
 
 
 def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> list[tuple[str, Work]]:
@@ -40,7 +44,7 @@ def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> li
     yardsticks = [
         (echo, _one(rows.echo, plan, n))
         for n, echo in echoes.items()
-        if _matches(echo, patterns) or any(name.endswith(f"/{n}") for name in names)
+        if _matches(echo, patterns) or any(name.endswith((f"/{n}", *_WITHIN[n])) for name in names)
     ]
     for storage in stores:
         ceiling = f"{storage.label}/ceiling"
@@ -56,6 +60,8 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
+    if storage.address:
+        return _of_shared(plan, storage)
     found = [
         (f"{storage.label}/{workload}/{n}", _one(rows.row, plan, storage, workload, n)) for workload, n in _WORKLOADS
     ]
@@ -66,6 +72,17 @@ def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
             (f"{storage.label}/1m", lambda: scenarios.full_store(plan, storage, _FINISHED)),
         ]
     return found
+
+
+def _of_shared(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
+    return [
+        *(
+            (f"{storage.label}/{workload}/{n}", _one(rows.row, plan, storage, workload, n))
+            for workload, n in _WORKLOADS_SHARED
+        ),
+        (f"{storage.label}/claims", lambda: ([], sharing.claims(plan, storage))),
+        (f"{storage.label}/nodes", lambda: sharing.nodes(plan, storage)),
+    ]
 
 
 def _recoveries(plan: Plan, storage: Storage) -> list[Fact]:
