@@ -167,12 +167,11 @@ def test_two_processes_claim_everything_once(redis, plan):
 
 def test_two_nodes_share_the_work_and_call_every_branch_once(mysql, mariadb, plan):
     rows, facts = sharing.nodes(plan, Storage("mysql", mysql.url, tuple(mariadb.pids)))
-    one, two = rows
-    assert (one.name, two.name) == ("mysql/saga/64 one node", "mysql/saga/64 two nodes")
-    assert one.database_us > 5
-    assert two.database_us > 5
+    before, two, after = rows
+    assert [one.name.partition(" ")[2] for one in rows] == ["one node, before", "two nodes", "one node, after"]
+    assert min(one.database_us for one in rows) > 5
     share, twice = facts
-    assert share.value == pytest.approx(two.rate / one.rate * 100)
+    assert share.value == pytest.approx(two.rate / ((before.rate + after.rate) / 2) * 100)
     assert twice.value == 0
     assert f"for {two.transactions:,} sagas" in twice.text
     assert stored(mysql.url) == 0

@@ -58,8 +58,8 @@ unfinished, not when the last one is acknowledged.
   **x echo cpu** the CPU time over echo's, which says most on a busy machine. **ceiling** is the store alone under 64
   drivers that only create and write twice; **of ceiling** is the rate over that.
 * **claims** the store alone: processes that take what is due in batches of 100, each one batch at a time, as nodes
-  do after a crash. **nodes** one server, then two over the same store, with the same connections and on the same
-  cores: each of the two should get half of what the one did.
+  do after a crash. **nodes** one server, two over the same store, and one again, with the same connections and on the
+  same cores: each of the two should get half of what the one did.
 * **drain** is the time from the last acknowledgement to the last transaction's end. **others** is what
   processes without a part in this used meanwhile, in percent of one core: where it is not near 0, believe
   the CPU times and the ratios, not the rates.

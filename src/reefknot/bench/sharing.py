@@ -63,9 +63,23 @@ def _claims(storage: Storage, url: str, count: int, processes: int) -> list[Fact
 
 
 def nodes(plan: Plan, storage: Storage) -> tuple[list[Row], list[Fact]]:
-    """The main row on one node and on two over the same store, the connections shared out."""
-    one = row(plan, storage, "saga", _CONNECTIONS)
-    one.name = f"{storage.label}/saga/{_CONNECTIONS} one node"
+    """The main row on one node, on two over the same store with the connections shared out, and on one again."""
+    before = row(plan, storage, "saga", _CONNECTIONS)
+    two, calls = _two(plan, storage)
+    after = row(plan, storage, "saga", _CONNECTIONS)
+    before.name, two.name, after.name = (
+        f"{storage.label}/saga/{_CONNECTIONS} {state}" for state in ("one node, before", "two nodes", "one node, after")
+    )
+    one_rate = (before.rate + after.rate) / 2
+    text = f"one node {one_rate:,.0f} sagas/s, two together {two.rate:,.0f}, on the same cores"
+    share = Fact(f"{storage.label}/nodes/share", two.rate / one_rate * 100, "% of half of one node's rate", text)
+    text = f"{calls:,} calls for {two.transactions:,} sagas of two branches"
+    twice = Fact(f"{storage.label}/nodes/twice", calls - 2 * two.transactions, "calls too many", text)
+    return [before, two, after], [share, twice]
+
+
+def _two(plan: Plan, storage: Storage) -> tuple[Row, int]:
+    """The row on two nodes, and how many calls the business service got."""
     with (
         fresh_store(plan, storage) as directory,
         running_service() as (service, ports),
@@ -80,12 +94,7 @@ def nodes(plan: Plan, storage: Storage) -> tuple[list[Row], list[Fact]]:
         sent = send_at_once([Load(server.port, requests, half, plan.seconds) for server in servers])
         used = meter.read(first.wait_until_finished(DRAIN_SECONDS))
         calls = _calls(service) - calls
-    two = row_of(f"{storage.label}/saga/{_CONNECTIONS} two nodes", sent, used)
-    text = f"one node {one.rate:,.0f} sagas/s, two together {two.rate:,.0f}, on the same cores"
-    share = Fact(f"{storage.label}/nodes/share", two.rate / one.rate * 100, "% of half of one node's rate", text)
-    text = f"{calls:,} calls for {two.transactions:,} sagas of two branches"
-    twice = Fact(f"{storage.label}/nodes/twice", calls - 2 * two.transactions, "calls too many", text)
-    return [one, two], [share, twice]
+    return row_of(f"{storage.label}/nodes", sent, used), calls
 
 
 def _calls(service: Child) -> int:
