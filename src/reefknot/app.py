@@ -66,6 +66,8 @@ def _serve_with_workers(config: Config) -> int:
 
     The address is held by a socket that does not listen, so it is free to the workers and to nobody else.
     """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_require_shared(config))
     holder = bound_socket(config.http_host, config.http_port, share=True)
     with contextlib.closing(holder):
         port = holder.getsockname()[1]
@@ -73,6 +75,16 @@ def _serve_with_workers(config: Config) -> int:
         words = [word for word in sys.argv[1:] if word not in ("-r", "--yes")]
         _log.info("starting workers", extra={"workers": config.workers, "port": port})
         return Workers([sys.executable, "-m", "reefknot", *words], config.workers, port).run()
+
+
+async def _require_shared(config: Config) -> None:
+    """Refuse a store of one process once, here: workers that find each other in it would say less."""
+    store = await open_store(config.store.location().reveal(), clock=SystemClock(), failpoints=Failpoints())
+    try:
+        if not store.shared:
+            raise ConfigError(f"Workers: a {store.name} store belongs to one process; use 1, or a database server")
+    finally:
+        await store.close()
 
 
 async def _serve(config: Config) -> None:
@@ -86,8 +98,6 @@ async def _serve(config: Config) -> None:
         clock = SystemClock()
         store = await open_store(location.reveal(), clock=clock, failpoints=failpoints)
         try:
-            if config.workers > 1 and not store.shared:
-                raise ConfigError(f"Workers: a {store.name} store belongs to one process; use 1, or a database server")
             owner = f"{socket.gethostname()[:40]}:{os.getpid()}:{secrets.token_hex(6)}"
             node = Node(config, store, clock=clock, failpoints=failpoints, rng=random.SystemRandom(), owner=owner)
             if config.require_durability:

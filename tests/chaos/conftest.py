@@ -32,7 +32,7 @@ SETTINGS = {
 def pytest_addoption(parser):
     group = parser.getgroup("chaos")
     group.addoption("--chaos-store", choices=sorted(STORES), help="run on this store only")
-    group.addoption("--chaos-seconds", type=float, default=15.0, help="how long faults go on in each run")
+    group.addoption("--chaos-seconds", type=float, default=12.0, help="how long faults go on in each run")
     group.addoption("--chaos-seed", type=int, help="repeat the run with this seed")
 
 
@@ -62,7 +62,7 @@ def store(request):
 
 @pytest.fixture
 def seconds(request):
-    return request.config.getoption("chaos_seconds", 15.0)
+    return request.config.getoption("chaos_seconds", 12.0)
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def test_nodes_are_killed_and_stopped_under_load(store, watch, start_nodes, seed
     assert getattr(store, "index_problems", list)() == []
 
 
-@pytest.mark.parametrize("store", ["redis", "redis-cluster"], indirect=True)
+@pytest.mark.parametrize("store", ["redis-cluster"], indirect=True)
 def test_what_is_unfinished_is_in_the_index(store, watch, start_nodes, seed):
     """What every node left behind is found again. A database keeps its indexes itself; here scripts do."""
     nodes = start_nodes(2, lease_seconds=3)
