@@ -15,7 +15,7 @@ import pytest
 
 from reefknot.bench import report, sharing
 from reefknot.bench.processes import BenchError, cpu_us
-from reefknot.bench.rows import Plan, Row, Storage, durability_of, row
+from reefknot.bench.rows import Plan, Row, Storage, durability_of, fresh_store, row
 from reefknot.bench.scenarios import Fact
 from reefknot.bench.selection import choose
 from reefknot.bench.targets import Report
@@ -24,6 +24,7 @@ from reefknot.failpoints import Failpoints
 from reefknot.model import Status
 from reefknot.store import open_store
 from reefknot.store.base import Filter, NewTransaction
+from reefknot.testing.databases.redis import RedisServer
 
 RUN = Path(__file__).parents[2] / "benchmarks" / "run.py"
 SECONDS = 120
@@ -153,6 +154,20 @@ def test_a_store_with_something_in_it_is_not_touched(mysql):
     assert done.returncode == 1
     assert "mine FAILED: the store is not empty; every row would delete what is in it" in done.stderr
     assert stored(mysql.url) == 3
+
+
+def test_a_row_that_was_stopped_empties_its_store_and_says_why(redis, plan):
+    with pytest.raises(KeyboardInterrupt), fresh_store(plan, Storage("stopped", redis.url)):
+        assert stored(redis.url, add=3) == 3
+        raise KeyboardInterrupt
+    assert stored(redis.url) == 0
+    with RedisServer() as server:
+        storage = Storage("gone", server.url)
+        with pytest.raises(ZeroDivisionError), fresh_store(plan, storage):
+            server.kill()
+            raise ZeroDivisionError
+        with pytest.raises(BenchError, match="ended with code 1"), fresh_store(plan, storage):
+            pass
 
 
 def test_two_processes_claim_everything_once(redis, plan):

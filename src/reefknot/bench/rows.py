@@ -158,8 +158,11 @@ def fresh_store(plan: Plan, storage: Storage) -> Iterator[Path]:
         _empty(storage)
         try:
             yield Path(name)
-        finally:
-            _empty(storage)
+        except BaseException:
+            with contextlib.suppress(BenchError):  # the first error says more
+                _empty(storage)
+            raise
+        _empty(storage)
 
 
 def _empty(storage: Storage) -> None:
