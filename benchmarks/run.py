@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from typing import NamedTuple, NoReturn, Protocol
 from reefknot.bench.rows import Plan, Storage
 from reefknot.bench.selection import choose
 from reefknot.cli import main as reefknot
+from reefknot.testing.databases import mariadb, postgres, redis
 from reefknot.testing.databases.mariadb import MariaDbServer
 from reefknot.testing.databases.postgres import PostgresServer
 from reefknot.testing.databases.redis import RedisCluster, RedisServer
@@ -45,9 +47,10 @@ class DatabaseServer(Protocol):
 
 
 class Database(NamedTuple):
-    """A database server to measure: how to make it, and its rows if none are asked for."""
+    """A database server to measure: how to make it, where its program is, and its rows if none are asked for."""
 
     make: Callable[[], AbstractContextManager[DatabaseServer]]
+    program: Callable[[], str | Path | None]
     rows: tuple[str, ...]
 
 
@@ -55,14 +58,20 @@ ALL_BUT_NODES = ("saga/*", "wait/1", "claims")
 #: What the servers' own defaults are is written out where a figure depends on it.
 DATABASES = {
     "postgres": Database(
-        lambda: PostgresServer(settings={"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}), ("*",)
+        lambda: PostgresServer(settings={"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}),
+        lambda: (folder := postgres.find_programs()) and folder / "postgres",
+        ("*",),
     ),
-    "mariadb": Database(lambda: MariaDbServer(settings={"innodb_flush_log_at_trx_commit": "1"}), ALL_BUT_NODES),
-    "redis-always": Database(lambda: RedisServer("always"), ALL_BUT_NODES),
-    "redis-off": Database(lambda: RedisServer("off"), ALL_BUT_NODES),
-    "redis-cluster-1": Database(lambda: RedisCluster(1), ("saga/64",)),
-    "redis-cluster-2": Database(lambda: RedisCluster(2), ("saga/64",)),
-    "redis-cluster-3": Database(lambda: RedisCluster(3), ("saga/64",)),
+    "mariadb": Database(
+        lambda: MariaDbServer(settings={"innodb_flush_log_at_trx_commit": "1"}),
+        lambda: (mariadb.find_programs() or {}).get("mariadbd"),
+        ALL_BUT_NODES,
+    ),
+    "redis-always": Database(lambda: RedisServer("always"), redis.find_program, ALL_BUT_NODES),
+    "redis-off": Database(lambda: RedisServer("off"), redis.find_program, ALL_BUT_NODES),
+    "redis-cluster-1": Database(lambda: RedisCluster(1), redis.find_program, ("saga/64",)),
+    "redis-cluster-2": Database(lambda: RedisCluster(2), redis.find_program, ("saga/64",)),
+    "redis-cluster-3": Database(lambda: RedisCluster(3), redis.find_program, ("saga/64",)),
 }
 
 
@@ -84,7 +93,7 @@ def main(words: Sequence[str]) -> int:
             elif "--list" in rest:
                 rest += ["--store", f"{name}=none://"]
             elif wanted(name, rows):
-                rest += started(servers, name, DATABASES[name].make)
+                rest += started(servers, name, DATABASES[name])
         if "--store" not in rest:
             sys.stderr.write("nothing to measure\n")
             return 1
@@ -104,17 +113,25 @@ def wanted(name: str, rows: Sequence[str]) -> bool:
     return any(row.startswith(f"{name}/") for row, _ in choose(plan, [Storage(name, "none://")], rows))
 
 
-def started(servers: ExitStack, name: str, make: Callable[[], AbstractContextManager[DatabaseServer]]) -> list[str]:
+def started(servers: ExitStack, name: str, database: Database) -> list[str]:
     """Start a server; the words that tell the benchmark about it, or why it is left out."""
     sys.stderr.write(f"starting {name}\n")
     try:
-        server = servers.enter_context(make())
+        server = servers.enter_context(database.make())
     except (RuntimeError, OSError) as error:
         sys.stderr.write(f"{name} is left out: {error}\n")
         return ["--left-out", f"{name}: {str(error).splitlines()[0]}"]
     # PostgreSQL's first process stands for all; a cluster's masters are one each.
     pids = server.pids[:1] if isinstance(server, PostgresServer) else server.pids
-    return ["--store", f"{name}={server.url}", *(word for pid in pids for word in ("--store-pid", f"{name}={pid}"))]
+    words = ["--store", f"{name}={server.url}", *(word for pid in pids for word in ("--store-pid", f"{name}={pid}"))]
+    return [*words, "--server", version_of(Path(str(database.program())))]
+
+
+def version_of(program: Path) -> str:
+    """What a server's program says about its version."""
+    command = [str(program), "--version"]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the server's own program
+    return told.stdout.partition("\n")[0].removeprefix(f"{program.parent}/")
 
 
 def stop(signum: int, _: FrameType | None) -> NoReturn:

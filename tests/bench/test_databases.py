@@ -100,6 +100,7 @@ def test_a_row_on_a_private_server_has_figures_and_leaves_nothing(postgres, dire
     assert saga["echo_ratio"] == pytest.approx(saga["rate"] / rows["echo/16"]["rate"])
     assert 0 < saga["ceiling_ratio"] < 1
     assert told["stores"]["postgres"].startswith("full: PostgreSQL")
+    assert told["machine"]["database servers"].startswith("postgres (PostgreSQL) 1")
     assert "fsync=on, synchronous_commit=on" in page.read_text()
     page.unlink()
     page.with_suffix(".json").unlink()

@@ -53,6 +53,7 @@ def run(args: list[str]) -> int:
     multiple=True,
     help="The database server's process on this machine, which stands for its children too; several times.",
 )
+@click.option("--server", "servers", metavar="TEXT", multiple=True, help="A database server's version, for the page.")
 @click.option(
     "--left-out", metavar="TEXT", multiple=True, help="A store that cannot be measured here, and why, for the page."
 )
@@ -82,6 +83,7 @@ def bench(
     patterns: tuple[str, ...],
     stores: tuple[str, ...],
     pids: tuple[str, ...],
+    servers: tuple[str, ...],
     left_out: tuple[str, ...],
     *,
     quick: bool,
@@ -122,6 +124,8 @@ def bench(
     try:
         done = _measure(storages, chosen, to_stderr=as_json)
         done.left_out += left_out
+        if servers:
+            done.machine["database servers"] = "; ".join(dict.fromkeys(servers))
     finally:
         signal.signal(signal.SIGTERM, before)
     for line in report.target_lines(done):
