@@ -11,7 +11,7 @@ import pytest
 
 from reefknot.bench import report, workloads
 from reefknot.bench.load import Load
-from reefknot.bench.processes import BenchError, Child, Server, machine_busy_us, usage
+from reefknot.bench.processes import BenchError, Child, Server, machine_busy_us, outside_us, usage
 from reefknot.bench.rows import Plan, Row, Storage, running_service, send
 from reefknot.bench.scenarios import Fact
 from reefknot.bench.selection import choose
@@ -134,12 +134,14 @@ def test_usage_is_that_of_the_process_and_its_children(tmp_path):
     work = "import time; end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
     file = str(tmp_path / "file")
     written = f"import os; f = open({file!r}, 'wb', 0); f.write(os.urandom(1 << 20)); os.fsync(f.fileno())\n"
-    before, busy = usage(os.getpid()), machine_busy_us()
+    before, busy, outside = usage(os.getpid()), machine_busy_us(), outside_us()
     subprocess.run([sys.executable, "-c", work + written], check=True)
     used = usage(os.getpid()).since(before)
     assert 250_000 < used.other_us < 5_000_000
     assert used.main_us < 250_000
-    assert machine_busy_us() - busy > 250_000
+    busy, outside = machine_busy_us() - busy, outside_us() - outside
+    assert busy > 250_000
+    assert busy - outside > 250_000  # our ended child is none of the others
     child = subprocess.Popen([sys.executable, "-c", written + "import time; time.sleep(60)"])
     try:
         until = time.monotonic() + 20

@@ -201,7 +201,7 @@ def test_two_nodes_share_the_work_and_call_every_branch_once(mysql, mariadb, pla
 
 def test_each_master_of_a_cluster_is_counted(redis_cluster, plan):
     measured = row(plan, Storage("cluster", redis_cluster.url, tuple(redis_cluster.pids)), "saga", 16)
-    assert measured.database_us / 3 < measured.busiest_us < measured.database_us
+    assert measured.database_us * 0.33 < measured.busiest_us < measured.database_us * 0.6  # of a third each, about
 
 
 def test_the_cpu_of_a_server_is_that_of_its_children_too():

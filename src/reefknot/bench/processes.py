@@ -122,6 +122,12 @@ def machine_busy_us() -> float:
     return (sum(int(ticks) for ticks in fields[:8]) - idle) * _TICK_US
 
 
+def outside_us() -> float:
+    """CPU time that all processes but this one and its ended children have used: load generators do not count."""
+    own = os.times()
+    return machine_busy_us() - (own.user + own.system + own.children_user + own.children_system) * 1_000_000
+
+
 class Child:
     """A process of the benchmark: a module of this package that reads and writes lines of JSON.
 

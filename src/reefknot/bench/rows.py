@@ -12,7 +12,7 @@ import msgspec
 
 from reefknot.bench import alone, workloads
 from reefknot.bench.load import Load, Sent
-from reefknot.bench.processes import BenchError, Child, Server, Usage, cpu_us, machine_busy_us, profiled, usage
+from reefknot.bench.processes import BenchError, Child, Server, Usage, cpu_us, outside_us, profiled, usage
 from reefknot.bench.service import Ports
 
 #: How long a backlog may take to be finished after the load.
@@ -93,14 +93,16 @@ class Storage(msgspec.Struct, frozen=True):
 class Used(msgspec.Struct, frozen=True):
     """What a measurement used, by everything that has a part in it, and when it ended.
 
-    ``ended`` is a time of the monotonic clock in seconds; the CPU times are in microseconds.
+    ``ended`` is a time of the monotonic clock in seconds; the CPU times are in microseconds. ``others_us`` was used
+    by processes without a part, during ``seconds``.
     """
 
     ended: float
     server: Usage
     service: Usage
     database_us: tuple[float, ...]
-    busy_us: float
+    others_us: float
+    seconds: float
 
 
 class Meter:
@@ -126,7 +128,8 @@ class Meter:
             now.server.since(before.server),
             now.service.since(before.service),
             tuple(us - then for us, then in zip(now.database_us, before.database_us, strict=True)),
-            now.busy_us - before.busy_us,
+            now.others_us - before.others_us,
+            now.seconds - before.seconds,
         )
 
     def _now(self, ended: float) -> Used:
@@ -138,7 +141,9 @@ class Meter:
             sum(one.rss_bytes for one in each),
         )
         database = tuple(cpu_us(pid) for pid in self._database)
-        return Used(ended, whole, usage(self._service), database, machine_busy_us())
+        service = usage(self._service)
+        others_us = outside_us() - whole.total_us - service.total_us - sum(database)
+        return Used(ended, whole, service, database, others_us, time.monotonic())
 
 
 @contextlib.contextmanager
@@ -213,9 +218,9 @@ def echo(plan: Plan, connections: int) -> Row:
     with Child("echo") as server:
         port = server.hear(int)
         send(Load(port, requests, connections, plan.warm_up_seconds))
-        before, busy = usage(server.pid), machine_busy_us()
+        started, before, outside = time.monotonic(), usage(server.pid), outside_us()
         sent = send(Load(port, requests, connections, plan.seconds))
-        used, busy = usage(server.pid).since(before), machine_busy_us() - busy
+        used, outside, ended = usage(server.pid).since(before), outside_us() - outside, time.monotonic()
     seconds, count = sent.ended - sent.started, sent.transactions
     return Row(
         name=f"echo/{connections}",
@@ -225,18 +230,18 @@ def echo(plan: Plan, connections: int) -> Row:
         p99_ms=sent.p99_ms,
         server_us=used.total_us / count,
         load_us=sent.cpu_us / count,
-        other_percent=_others(busy, seconds, used.total_us + sent.cpu_us),
+        other_percent=_percent(outside - used.total_us, ended - started),
     )
 
 
 def ceiling(plan: Plan, storage: Storage) -> Row:
     """The store alone, under 64 drivers that do nothing else."""
     with fresh_store(plan, storage) as directory, Child("alone") as store:
-        started, busy = time.monotonic(), machine_busy_us()
+        started, outside = time.monotonic(), outside_us()
         before = sum(map(cpu_us, storage.pids))
         store.tell(alone.Task(storage.url(directory), drivers=64, seconds=plan.seconds, pids=storage.pids))
         done = store.hear(alone.Done)
-        ended, busy = time.monotonic(), machine_busy_us() - busy
+        ended, outside = time.monotonic(), outside_us() - outside
         whole = usage(store.pid).total_us + sum(map(cpu_us, storage.pids)) - before
     count = done.transactions
     return Row(
@@ -248,7 +253,7 @@ def ceiling(plan: Plan, storage: Storage) -> Row:
         database_us=sum(done.database_us) / count,
         busiest_us=max(done.database_us, default=0.0) / count,
         written_kib=done.used.written_bytes / 1024 / count,
-        other_percent=_others(busy, ended - started, whole),
+        other_percent=_percent(outside - whole, ended - started),
     )
 
 
@@ -279,7 +284,6 @@ def row_of(name: str, sent: Sequence[Sent], used: Used) -> Row:
     seconds, load_us = used.ended - started, sum(one.cpu_us for one in sent)
     if not count:
         raise BenchError(f"{name}: no transaction was accepted")
-    ours_us = used.server.total_us + used.service.total_us + load_us + sum(used.database_us)
     return Row(
         name=name,
         transactions=count,
@@ -294,10 +298,10 @@ def row_of(name: str, sent: Sequence[Sent], used: Used) -> Row:
         service_us=used.service.total_us / count,
         load_us=load_us / count,
         drain_seconds=used.ended - max(one.ended for one in sent),
-        other_percent=_others(used.busy_us, seconds, ours_us),
+        other_percent=_percent(used.others_us, used.seconds),
     )
 
 
-def _others(busy_us: float, seconds: float, ours_us: float) -> float:
+def _percent(others_us: float, seconds: float) -> float:
     """The part of one core, in percent, that others used."""
-    return max(busy_us - ours_us, 0.0) / (seconds * 1_000_000) * 100
+    return max(others_us, 0.0) / (seconds * 1_000_000) * 100
