@@ -39,7 +39,7 @@ def pytest_addoption(parser):
 def pytest_generate_tests(metafunc):
     if "store" in metafunc.fixturenames and not metafunc.definition.get_closest_marker("parametrize"):
         chosen = metafunc.config.getoption("chaos_store", None)
-        metafunc.parametrize("store", [chosen] if chosen else USUAL, indirect=True, scope="module")
+        metafunc.parametrize("store", [chosen] if chosen else USUAL, indirect=True, scope="session")
 
 
 def missing(what):
@@ -49,7 +49,7 @@ def missing(what):
     pytest.skip(f"no {what} on this machine")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def store(request):
     """A private server of the kind that the test's parameter names."""
     kind = STORES[request.param]
