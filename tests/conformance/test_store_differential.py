@@ -1,6 +1,7 @@
 """Any sequence of operations leaves every store and memory with the same answers and the same content."""
 
 import asyncio
+import os
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -159,7 +160,9 @@ class Differential(RuleBasedStateMachine):
             self.same("get", gid)
 
 
-SETTINGS = settings(max_examples=100, stateful_step_count=30, deadline=None)
+#: Sequences for each store; before a release, DIFFERENTIAL_SEQUENCES=300.
+SEQUENCES = int(os.environ.get("DIFFERENTIAL_SEQUENCES", "100"))
+SETTINGS = settings(max_examples=SEQUENCES, stateful_step_count=30, deadline=None)
 
 
 def test_sqlite(tmp_path):
