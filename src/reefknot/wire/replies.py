@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from reefknot.errors import Invalid, Refused, RolledBack, Unavailable, Unfinished
+from reefknot.errors import Invalid, Refused, RolledBack, StoreUnavailable, Unavailable, Unfinished
 from reefknot.model import BranchOp, Details, KeyValue, Options, Status
 from reefknot.wire import names
 from reefknot.wire.outcome import reason_text
@@ -48,8 +48,10 @@ def error_reply(error: Exception) -> tuple[int, dict[str, Any]]:
             return names.STATUS_ONGOING, {names.RESULT: names.ONGOING, "message": message}
         case Invalid():
             return error.status, {"message": reason_text(text)}
+        case StoreUnavailable():
+            return 503, {"message": reason_text(f"the store is not available: {text}; repeat the request")}
         case Unavailable():
-            return 503, {"message": reason_text(text)}
+            return 503, {"message": reason_text(f"{text}; repeat the request later")}
         case _:
             return 500, {"message": reason_text(text)}
 
