@@ -284,22 +284,30 @@ class Runner:
 
     async def _give_up_broken(self, drive: Drive) -> End | None:
         """A transaction that cannot be driven backs off alone; it must not end the process or loop."""
+        self._note_calls_cut_off(drive)
         drive.grew = True
         drive.trouble = drive.trouble or "the transaction cannot be driven; see the server's log"
         try:
-            return await self._give_up(drive, [])
+            return await self._give_up(drive, [Retry(Backoff.GROW)])
         except (LeaseLost, StoreUnavailable):
             return None
 
     async def _give_up_stopping(self, drive: Drive) -> None:
-        """The server stops and waits no longer: leave the transaction to the next driver, at once.
+        """The server stops and waits no longer: leave the transaction to the next driver, at once."""
+        self._note_calls_cut_off(drive)
+        # A write may have been cut off too, and applied or not: what is known here includes it, so the
+        # version is not compared, and either status may be the stored one. Owner and epoch still hold.
+        drive.version = 0
+        for stored in (drive.stored_status, drive.s.tx.status):
+            drive.stored_status = stored
+            with contextlib.suppress(LeaseLost, StoreUnavailable):
+                await self._record(drive, lease_ms=0, due_in_ms=0)
+                return
 
-        Calls that were cut off may go on at the participants; the next driver must know.
-        """
+    def _note_calls_cut_off(self, drive: Drive) -> None:
+        """Calls without an answer may go on at the participants: whoever drives next must know."""
         if drive.calls_sent:
             drive.unsettled(self._store.now_ms() + self._request_timeout(drive) * 1000)
-        with contextlib.suppress(LeaseLost, StoreUnavailable):
-            await self._record(drive, lease_ms=0, due_in_ms=0)
 
     async def _record(
         self,

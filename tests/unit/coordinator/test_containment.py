@@ -6,7 +6,8 @@ import time
 
 import msgspec
 
-from reefknot.model import Status
+from reefknot.callers.base import BranchCall
+from reefknot.model import Outcome, Status
 from reefknot.store.base import NewTransaction
 from reefknot.testing.participant import HANG_UP, OK, Participant, Say
 from reefknot.testing.server import LocalServer
@@ -34,6 +35,23 @@ def test_a_transaction_that_cannot_be_read_backs_off_alone() -> None:
         left = server.run(server.store.get("broken"))
         assert left is not None
         assert (left.status, left.owner, left.attempts) == (Status.SUBMITTED, "", 1)
+
+
+def test_a_defect_while_driving_delays_one_transaction_and_does_not_lose_it() -> None:
+    with Participant() as participant, LocalServer() as server:
+        sound = server.node.callers.call
+
+        async def broken(call: BranchCall) -> Outcome:
+            raise RuntimeError("a defect")
+
+        server.node.callers.call = broken
+        server.post("submit", saga("unlucky", participant.url("/a")))
+        server.settle()
+        server.node.callers.call = sound
+
+        assert server.cron(look_ahead=0) == []
+        assert server.cron(look_ahead=60) == ["unlucky"]
+        assert server.status("unlucky") == "succeed"
 
 
 def test_a_mode_of_a_newer_version_can_still_be_listed() -> None:
