@@ -9,7 +9,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check fix bench clean
+.PHONY: help setup demo serve test check fix proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -36,6 +36,11 @@ check: $(STAMP) ## Lint, formatting, types, import contracts, architecture
 fix: $(STAMP) ## Repair what the linter and the formatter can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The oldest compiler whose code runs on every protobuf from 5.29 to 7; newer ones shut older runtimes out.
+proto: $(STAMP) ## Generate the gRPC messages from their .proto files
+	$(BIN)/uv tool run --quiet --from grpcio-tools==1.71.2 --with 'setuptools<81' \
+		python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/reefknot/wire/proto/*.proto
 
 # A part of it, to look at: make bench BENCH='--quick --rows postgres/saga/64'
 BENCH := --write benchmarks/results.md
