@@ -13,6 +13,43 @@ from reefknot.model import Outcome
 from reefknot.wire.outcome import Matching
 
 
+class DiscoveryError(Exception):
+    """A name of service discovery that cannot be read, or that has no address now; the text says why."""
+
+
+class Discovery(Protocol):
+    """Finds out where a service lives whose URL has a scheme of service discovery, like ``etcd://``."""
+
+    def split(self, url: str) -> tuple[str, str]:
+        """Split a branch URL; does no I/O.
+
+        Args:
+            url: contains ``://`` and is neither ``http://`` nor ``https://``.
+
+        Returns:
+            The target, which ``addresses`` takes, and the rest of the URL from its ``/`` on: the method of
+            gRPC, or path and query of HTTP.
+
+        Raises:
+            DiscoveryError: no driver reads the scheme, or the URL has not the form that it asks for.
+        """
+        ...
+
+    async def addresses(self, target: str) -> tuple[tuple[str, int], ...]:
+        """Where the service can be called now: hosts and ports, at least one, without brackets.
+
+        Answered from a short memory most of the time. It is called at every branch call.
+
+        Raises:
+            DiscoveryError: the registry cannot be asked and nothing is remembered, or nobody is registered.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Stop watching and close connections to registries."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class CallerSettings:
     """What every caller is built from.
@@ -26,6 +63,8 @@ class CallerSettings:
         user_agent: what the calls say in their User-Agent header.
         local_host: the host that is called where a URL says ``localhost`` or ``127.0.0.1``; empty for itself.
         ssl_context: for ``https://``; without it the system's certificate authorities are trusted.
+        discovery: for URLs with a scheme of service discovery; without it they are refused. Whoever made it
+            closes it.
     """
 
     make_id: Callable[[], str]
@@ -36,6 +75,7 @@ class CallerSettings:
     user_agent: str = "reefknot"
     local_host: str = ""
     ssl_context: ssl.SSLContext | None = None
+    discovery: Discovery | None = None
 
 
 class BranchCall(msgspec.Struct, frozen=True):
