@@ -296,13 +296,11 @@ class Runner:
         """The server stops and waits no longer: leave the transaction to the next driver, at once."""
         self._note_calls_cut_off(drive)
         # A write may have been cut off too, and applied or not: what is known here includes it, so the
-        # version is not compared, and either status may be the stored one. Owner and epoch still hold.
+        # version is not compared; owner and epoch still hold. If that write changed the status this one
+        # is refused: then no call was under way, and the release of all leases frees the transaction.
         drive.version = 0
-        for stored in (drive.stored_status, drive.s.tx.status):
-            drive.stored_status = stored
-            with contextlib.suppress(LeaseLost, StoreUnavailable):
-                await self._record(drive, lease_ms=0, due_in_ms=0)
-                return
+        with contextlib.suppress(LeaseLost, StoreUnavailable):
+            await self._record(drive, lease_ms=0, due_in_ms=0)
 
     def _note_calls_cut_off(self, drive: Drive) -> None:
         """Calls without an answer may go on at the participants: whoever drives next must know."""
