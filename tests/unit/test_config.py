@@ -262,6 +262,19 @@ DATABASE = {"host": "db.example", "port": 1, "user": "us:er", "password": Secret
         (Store(driver="redis", host="r", port=6379), "redis://r:6379/?prefix=%7Ba%7D"),
         (Store(driver="redis", host="a:1,b:2", port=1, password=Secret("x")), "redis://:x@a:1,b:2/?prefix=%7Ba%7D"),
         (Store(driver="mysql", url=SecretUrl("memory://")), "memory://"),
+        (
+            Store(driver="mysql", max_open_conns=9, **DATABASE),
+            "mysql://us%3Aer:p%40%2Fs@db.example:1/dtm?max_connections=9",
+        ),
+        (
+            Store(driver="postgres", max_idle_conns=0, conn_max_life_time=2, **DATABASE),
+            "postgres://us%3Aer:p%40%2Fs@db.example:1/dtm?schema=public&max_idle=0&lifetime=120",
+        ),
+        (
+            Store(url=SecretUrl("mariadb://u@h/d?max_idle=7"), max_open_conns=9, max_idle_conns=1),
+            "mariadb://u@h/d?max_idle=7&max_connections=9",
+        ),
+        (Store(url=SecretUrl("redis://h"), max_open_conns=9, conn_max_life_time=1), "redis://h"),
     ],
 )
 def test_driver_and_server_keys_become_a_url(store, url):

@@ -23,6 +23,9 @@ OURS = {"ours": True}
 NO_EFFECT = {"effect": "has no effect in Reefknot"}
 NOT_YET = {"effect": "has no effect in this version"}
 
+#: Schemes of store URLs that know the options ``max_connections``, ``max_idle`` and ``lifetime``.
+_WITH_CONNECTION_LIMITS = frozenset({"postgres", "postgresql", "mysql", "mariadb"})
+
 #: Where the embedded store lives unless ``Store.Url`` says otherwise.
 EMBEDDED_URL = "sqlite:///reefknot.db"
 
@@ -49,13 +52,31 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     db: Annotated[str, Meta(description="database name (mysql, postgres)")] = "dtm"
     schema: Annotated[str, Meta(description="Postgres schema")] = "public"
     max_open_conns: Annotated[
-        int, Meta(ge=1, le=10_000, description="most connections to a database server", extra=NOT_YET)
+        int,
+        Meta(
+            ge=1,
+            le=10_000,
+            description="most connections of a node to PostgreSQL or MySQL, which opens 10 or 11 unless `connections` "
+            "in the URL says otherwise; at least 3 and 5. Redis: no effect, a node has one to each server",
+        ),
     ] = 500
     max_idle_conns: Annotated[
-        int, Meta(ge=0, le=10_000, description="most idle connections to a database server", extra=NOT_YET)
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="most connections to PostgreSQL or MySQL that stay open while nobody needs them, besides the "
+            "2 or 3 for new transactions, reports and decisions. Redis: no effect",
+        ),
     ] = 500
     conn_max_life_time: Annotated[
-        int, Meta(ge=1, le=525_600, description="minutes after which a connection is replaced", extra=NOT_YET)
+        int,
+        Meta(
+            ge=1,
+            le=525_600,
+            description="minutes after which a connection to PostgreSQL or MySQL is replaced, before its next use. "
+            "Redis: no effect",
+        ),
     ] = 5
     data_expire: Annotated[
         int,
@@ -76,7 +97,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             ConfigError: the driver needs a key that is not set, or is not offered.
         """
         if self.url:
-            return self.url
+            return self._limited(self.url.reveal())
         if self.driver in ("sqlite", "boltdb"):
             return SecretUrl(EMBEDDED_URL)
         if self.driver == "memory":
@@ -103,7 +124,25 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
             "postgres": f"{quote(self.db, safe='')}?schema={quote(self.schema, safe='')}",
             "redis": f"?prefix={quote(self.redis_prefix, safe='')}",
         }[self.driver]
-        return SecretUrl(f"{self.driver}://{login}{'@' if login else ''}{address}/{rest}")
+        return self._limited(f"{self.driver}://{login}{'@' if login else ''}{address}/{rest}")
+
+    def _limited(self, url: str) -> SecretUrl:
+        """The URL of a database with the limits of its connections, where they are not the usual ones."""
+        address, _, query = url.partition("?")
+        if address.partition("://")[0] not in _WITH_CONNECTION_LIMITS:
+            return SecretUrl(url)
+        usual = Store()
+        limits = {
+            "max_connections": (self.max_open_conns, usual.max_open_conns),
+            "max_idle": (self.max_idle_conns, usual.max_idle_conns),
+            "lifetime": (self.conn_max_life_time * 60, usual.conn_max_life_time * 60),
+        }
+        given = {option.partition("=")[0] for option in query.split("&")}
+        added = [
+            f"{name}={value}" for name, (value, default) in limits.items() if value != default and name not in given
+        ]
+        query = "&".join([*([query] if query else []), *added])
+        return SecretUrl(f"{address}?{query}" if query else url)
 
 
 class MicroService(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):

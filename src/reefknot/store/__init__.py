@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
@@ -15,10 +16,27 @@ from reefknot.store.base import Store
 from reefknot.store.statements import load_migrations
 
 #: Modules of this package that serve the stores and are none themselves.
-_SHARED = frozenset({"base", "groupcommit", "positions", "server_time", "statements"})
+_SHARED = frozenset({"base", "certificates", "groupcommit", "positions", "server_time", "statements"})
 
 #: Schemes that stand for a module of another name.
-_ALIASES = {"rediss": "redis"}
+_ALIASES = {"rediss": "redis", "postgresql": "postgres", "mariadb": "mysql"}
+
+#: Modules of which the scheme says, after a plus, how to reach the store.
+_WITH_VARIANTS = frozenset({"redis"})
+
+#: What people write for a store that is here under another name.
+_MEANT = {
+    "pg": "postgres",
+    "psql": "postgres",
+    "tidb": "mysql",
+    "percona": "mysql",
+    "galera": "mysql",
+    "valkey": "redis",
+    "keydb": "redis",
+    "boltdb": "sqlite",
+    "bolt": "sqlite",
+    "sqlite3": "sqlite",
+}
 
 #: The entry point group in which another distribution offers a store module.
 _GROUP = "reefknot.stores"
@@ -38,6 +56,7 @@ async def open_store(url: str, *, clock: Clock, failpoints: Failpoints) -> Store
 
     Args:
         url: for example ``memory://``, ``sqlite:////absolute.db``, ``redis+cluster://host:port``.
+            ``postgresql`` and ``mariadb`` mean ``postgres`` and ``mysql``.
         clock: the clock for stores that have none of their own.
         failpoints: named places where a test can interfere.
 
@@ -88,9 +107,11 @@ def _module_of(url: str) -> Any:
     if not separator:
         raise ConfigError(f"store URL without a scheme; write one of {_examples()}")
     # What follows a plus says how to reach the store: redis+cluster is a matter of the module redis.
-    name = scheme.partition("+")[0]
+    name, _, variant = scheme.partition("+")
     name = _ALIASES.get(name, name)
     if name in _own_modules():
+        if variant and name not in _WITH_VARIANTS:
+            raise ConfigError(f"store URL: write {name}:// instead of {scheme}://; no driver can be chosen")
         try:
             return import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
@@ -98,7 +119,16 @@ def _module_of(url: str) -> Any:
             raise ConfigError(f"{missing}; pip install 'reefknot[all]'") from error
     if (plugin := _plugins().get(scheme)) is not None:
         return plugin.load()
-    raise ConfigError(f"there is no store {scheme!r}; use one of {_examples()}")
+    raise ConfigError(f"there is no store {scheme!r}; {_suggestion(scheme)}use one of {_examples()}")
+
+
+def _suggestion(scheme: str) -> str:
+    """What may have been meant, as the beginning of a sentence; empty if nothing is near."""
+    word = scheme.lower().partition("+")[0]
+    known = [*store_names(), *_ALIASES]
+    close = get_close_matches(word, known, n=1, cutoff=0.7)
+    meant = _MEANT.get(word) or (close[0] if close else "")
+    return f"did you mean {meant}://? Otherwise " if meant else ""
 
 
 def _own_modules() -> frozenset[str]:

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from reefknot.clock import SystemClock
-from reefknot.errors import ConfigError
+from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import disarmed
 from reefknot.store import open_store
 
@@ -19,7 +19,16 @@ def anyio_backend():
     ("url", "expected"),
     [
         ("oracle://x", "there is no store 'oracle'; use one of memory://, "),
+        ("postgress://u:secret@h/d", "there is no store 'postgress'; did you mean postgres://? Otherwise use one of"),
+        ("POSTGRES://u:secret@h/d", "there is no store 'POSTGRES'; did you mean postgres://?"),
+        ("marindb://u:secret@h/d", "did you mean mariadb://?"),
+        ("pg://u:secret@h/d", "did you mean postgres://?"),
+        ("valkey://h", "did you mean redis://?"),
+        ("postgresql+asyncpg://u:secret@h/d", "write postgres:// instead of postgresql+asyncpg://"),
+        ("mysql+pymysql://u:secret@h/d", "write mysql:// instead of mysql+pymysql://"),
+        ("redis+ring://:secret@h", "there is no scheme 'redis+ring'"),
         ("groupcommit://x", "there is no store 'groupcommit'"),
+        ("certificates://x", "there is no store 'certificates'"),
         ("base://x", "there is no store 'base'"),
         ("sqlite.writer://x", "there is no store 'sqlite.writer'"),
         ("os://x", "there is no store 'os'"),
@@ -35,8 +44,21 @@ def anyio_backend():
     ],
 )
 async def test_wrong_urls(url, expected):
-    with pytest.raises(ConfigError, match=re.escape(expected)):
+    with pytest.raises(ConfigError, match=re.escape(expected)) as caught:
         await open_store(url, clock=SystemClock(), failpoints=disarmed())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "mysql", "mariadb", "redis", "rediss"])
+async def test_schemes_with_the_same_meaning_reach_the_same_store(scheme):
+    """Nobody listens; each store says so in its own words."""
+    words = {"p": "PostgreSQL|127.0.0.1:1/d", "m": "MySQL 127.0.0.1:1/d", "r": "Redis 127.0.0.1:1"}[scheme[0]]
+    with pytest.raises(StoreUnavailable, match=words):
+        await open_store(
+            f"{scheme}://u:p@127.0.0.1:1/{'0' if scheme[0] == 'r' else 'd'}?wait=0",
+            clock=SystemClock(),
+            failpoints=disarmed(),
+        )
 
 
 async def test_relative_and_absolute_paths(tmp_path, monkeypatch):

@@ -30,12 +30,18 @@ def test_url_with_everything():
     url = "postgres://u%40x:p%2Fw@db:6543/a%20b?schema=s&pooler=1&connections=3&timeout=2.5&wait=0&sslmode=verify-full"
     location = parse_url(url)
     assert location.dsn == "postgresql://u%40x:p%2Fw@db:6543/a%20b?sslmode=verify-full"
-    assert location[1:] == ("db:6543/a b", "s", True, 3, 2.5, 0, False)
+    assert location[1:] == ("db:6543/a b", "s", True, 3, 2.5, 0, False, 500, 300.0)
 
 
 def test_url_with_the_least():
     location = parse_url("postgres://localhost/reefknot")
-    assert location[1:] == ("localhost:5432/reefknot", "public", False, 8, 5.0, 30.0, False)
+    assert location[1:] == ("localhost:5432/reefknot", "public", False, 8, 5.0, 30.0, False, 500, 300.0)
+
+
+@pytest.mark.parametrize(("options", "connections"), [("max_connections=5", 3), ("max_connections=40", 8)])
+def test_the_limit_counts_every_connection_of_a_node(options, connections):
+    location = parse_url(f"postgres://db/a?{options}&max_idle=1&lifetime=60")
+    assert (location.connections, location.max_idle, location.lifetime) == (connections, 1, 60)
 
 
 def test_url_of_several_servers():
@@ -56,6 +62,8 @@ def test_url_of_several_servers():
         ("postgres://u:secret@db/a?shema=x", "unknown option 'shema'"),
         ("postgres://u:secret@db/a?pooler=yes", "pooler must be 0 or 1, not 'yes'"),
         ("postgres://u:secret@db/a?connections=0", "connections must be a number from 1 to 1000"),
+        ("postgres://u:secret@db/a?max_connections=2", "max_connections (Store.MaxOpenConns) must be a number from 3"),
+        ("postgres://u:secret@db/a?lifetime=-1", "lifetime must be a number from 0"),
         ("postgres://u:secret@db/a?timeout=x", "timeout must be a number"),
         ("postgres://u:secret@db/a?timeout=nan", "timeout must be a number"),
         ("postgres://u:secret@db/a?schema=" + "x" * 64, "at most 63 bytes"),

@@ -109,8 +109,8 @@ class MySqlStore:
         half = location.connections // 2
         changing = [Session(location, sql) for _ in range(half)]
         reading = [Session(location, sql, reads=True) for _ in range(location.connections - half)]
-        self._changing = Pool(changing, location.timeout)
-        self._reading = Pool(reading, location.timeout)
+        self._changing = Pool(changing, location.timeout, location.max_idle - location.max_idle // 2)
+        self._reading = Pool(reading, location.timeout, location.max_idle // 2)
         self._lanes = tuple(Session(location, sql) for _ in range(3))
         creates, writes, decisions = self._lanes
         self._creates: GroupCommit[NewTransaction, Created | None] = GroupCommit(
@@ -149,6 +149,10 @@ class MySqlStore:
             f"{version} {self._location.name}: innodb_flush_log_at_trx_commit={flush}, "
             f"innodb_doublewrite={doublewrite}, log_bin={log}, sync_binlog={sync}"
         )
+        # The level is that of this server alone: a Galera cluster may lose power as a whole.
+        cluster = {str(name): str(value) for name, value in await self._rows("find_cluster")}
+        if cluster.get("wsrep_cluster_status") == "Primary":
+            detail += f"; Galera cluster of {cluster['wsrep_cluster_size']}"
         if str(flush) == "0":
             return Durability("none", f"{detail}; a crash of the server loses the last second")
         if str(flush) == "2" or (int(log) and int(sync) != 1):

@@ -8,7 +8,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reefknot.errors import ConfigError
 
-_OPTIONS = ("ssl", "ssl_ca", "ssl_cert", "ssl_key", "timeout", "wait", "connections", "clock")
+_OPTIONS = (
+    *("ssl", "ssl_ca", "ssl_cert", "ssl_key", "timeout", "wait"),
+    *("connections", "max_connections", "max_idle", "lifetime", "clock"),
+)
+#: Connections of a node that belong to the lanes of creates, reports and decisions.
+LANES = 3
+
 _SSL_MODES = ("off", "require", "verify-ca", "verify")
 
 
@@ -16,8 +22,10 @@ class Location(NamedTuple):
     """Where the database is and how to talk to it.
 
     ``timeout`` is the time for one transaction and for connecting, ``wait`` the time to wait for the
-    server at opening, both in seconds. ``connections`` serve everything but the lanes.
-    ``own_clock``: time is this process's and not the database's, for tests that move a clock.
+    server at opening. ``connections`` serve everything but the lanes; ``max_idle`` of them are kept
+    while nobody needs them. A connection that is older than ``lifetime`` is replaced before its next
+    use; 0 is never. All times are in seconds. ``own_clock``: time is this process's and not the
+    database's, for tests that move a clock.
     """
 
     host: str
@@ -30,6 +38,8 @@ class Location(NamedTuple):
     wait: float
     connections: int
     own_clock: bool
+    max_idle: int
+    lifetime: float
 
     @property
     def name(self) -> str:
@@ -57,6 +67,7 @@ def parse_url(url: str) -> Location:
         raise ConfigError(f"store URL mysql://…: unknown option {unknown[0]!r}; use {', '.join(_OPTIONS[:-1])}")
     if (time := options.get("clock", "database")) not in ("database", "process"):
         raise ConfigError("store URL mysql://…: clock must be database or process")
+    most = _number(options, "max_connections", 500, LANES + 2, 10_000, key="Store.MaxOpenConns")
     return Location(
         host=parts.hostname,
         port=port,
@@ -66,19 +77,24 @@ def parse_url(url: str) -> Location:
         ssl=_ssl_context(options),
         timeout=_number(options, "timeout", 5.0, 0.1),
         wait=_number(options, "wait", 30.0, 0.0),
-        connections=int(_number(options, "connections", 8, 2)),
+        connections=int(min(_number(options, "connections", 8, 2), most - LANES)),
         own_clock=time == "process",
+        max_idle=int(_number(options, "max_idle", 500, 0, 10_000)),
+        lifetime=_number(options, "lifetime", 300, 0, 31_536_000),
     )
 
 
-def _number(options: dict[str, str], key: str, default: float, least: float) -> float:
-    """An option that is a number."""
+def _number(
+    options: dict[str, str], name: str, default: float, least: float, most: float = 3_600, *, key: str = ""
+) -> float:
+    """An option that is a number; ``key`` is the setting that may have set it."""
+    known_as = f"{name} ({key})" if key else name
     try:
-        value = float(options.get(key, default))
+        value = float(options.get(name, default))
     except ValueError as error:
-        raise ConfigError(f"store URL mysql://…: {key} must be a number, not {options[key]!r}") from error
-    if not least <= value <= 3_600:
-        raise ConfigError(f"store URL mysql://…: {key} must be between {least:g} and 3600")
+        raise ConfigError(f"store URL mysql://…: {known_as} must be a number, not {options[name]!r}") from error
+    if not least <= value <= most:
+        raise ConfigError(f"store URL mysql://…: {known_as} must be between {least:g} and {most:g}")
     return value
 
 

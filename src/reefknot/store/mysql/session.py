@@ -75,6 +75,8 @@ class Session:
         self._sql = sql
         self._isolation = sql["session_reads" if reads else "session_writes"]
         self._connection: Any = None
+        #: When the connection is to be replaced, on the loop's clock.
+        self._expiry = 0.0
         self._cursor: Any = None
         self._committing = False
         self._broken: StoreUnavailable | None = None
@@ -129,6 +131,8 @@ class Session:
     async def _repeat(self, work: Callable[[Session], Awaitable[Result]], *, commits: bool) -> Result:
         """Repeat the transaction as long as nothing of it was committed and a repetition may help."""
         reconnected = False
+        if self.connected and asyncio.get_running_loop().time() >= self._expiry:
+            await self.close()
         for tries_left in range(_TRIES - 1, -1, -1):
             fresh = self._connection is None
             if fresh:
@@ -207,8 +211,13 @@ class Session:
             if not await cursor.nextset():
                 return
 
+    @property
+    def connected(self) -> bool:
+        """Whether it has a connection, as far as it knows."""
+        return self._connection is not None
+
     async def close(self) -> None:
-        """Say goodbye and close the connection."""
+        """Say goodbye and close the connection; the next transaction opens another."""
         connection, self._connection, self._cursor = self._connection, None, None
         if connection is not None:
             try:
@@ -254,7 +263,12 @@ class Session:
             client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts the rows it found, not those that differ
             autocommit=False,
         )
+        self._expiry = asyncio.get_running_loop().time() + (where.lifetime or float("inf"))
         self._cursor = self._connection.cursor()
+        if await self.rows(self._sql["find_galera"]):
+            # After a failover this node may still have to apply what another one acknowledged.
+            await self.execute("COMMIT")
+            await self.script([(self._sql["catch_up"], ())])
         await self.execute(self._sql["session"])
         await self.execute(self._isolation)
         (row,) = await self.rows(self._sql["server_settings"])
@@ -281,10 +295,14 @@ class Pool:
     Args:
         sessions: the sessions; connections are made when they are first needed.
         patience: how long a task waits for a free one, seconds.
+        keep: how many keep their connections while nobody needs them.
     """
 
-    def __init__(self, sessions: Iterable[Session], patience: float) -> None:
+    def __init__(self, sessions: Iterable[Session], patience: float, keep: int) -> None:
         self._patience = patience
+        self._keep = keep
+        #: Free sessions with a connection.
+        self._idle = 0
         self._all = tuple(sessions)
         # The one used last comes first, so that the others may stay unconnected.
         self._free: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
@@ -312,10 +330,16 @@ class Pool:
                 session = await self._free.get()
         except TimeoutError as error:
             raise StoreUnavailable("every connection to MySQL is busy") from error
+        self._idle -= session.connected
         try:
             yield session
         finally:
-            self._free.put_nowait(session)
+            try:
+                if session.connected and self._idle >= self._keep:
+                    await session.close()
+            finally:
+                self._idle += session.connected
+                self._free.put_nowait(session)
 
     async def close(self) -> None:
         """Refuse new work, wait for what runs, close the connections."""

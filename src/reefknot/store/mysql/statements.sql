@@ -23,6 +23,17 @@ SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
 -- A transaction and its branches must be of one moment.
 SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ;
 
+-- name: find_galera
+-- A row on a node of a Galera cluster; servers without Galera do not know the variable, or say OFF.
+SHOW SESSION VARIABLES WHERE variable_name = 'wsrep_on' AND value = 'ON';
+
+-- name: catch_up
+-- The first read waits until this node has applied everything that the cluster has committed.
+SET SESSION wsrep_sync_wait = 1; SELECT 1; SET SESSION wsrep_sync_wait = 0;
+
+-- name: find_cluster
+SHOW GLOBAL STATUS WHERE variable_name IN ('wsrep_cluster_size', 'wsrep_cluster_status');
+
 -- name: server_settings
 SELECT @@max_allowed_packet, @@version, @@global.read_only;
 

@@ -80,7 +80,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> PostgresSto
     """
     location = parse_url(url)
     connector = Connector(location)
-    connections = Connections(connector, location.connections)
+    connections = Connections(connector, location.connections, location.max_idle)
     try:
         await tables.wait_for_server(connections, location.address, location.wait, clock)
         await tables.migrate(connections, location.schema, failpoints)

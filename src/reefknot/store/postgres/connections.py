@@ -99,14 +99,18 @@ class Connections:
     Args:
         connector: opens them when they are needed.
         size: how many commands run at the same time.
+        keep: how many stay open while nobody needs them; all of them if not given.
     """
 
-    def __init__(self, connector: Connector, size: int) -> None:
+    def __init__(self, connector: Connector, size: int, keep: int | None = None) -> None:
         self._connector = connector
         self._location = connector.location
         self._size = size
         self._free = asyncio.Semaphore(size)
+        self._keep = size if keep is None else keep
         self._idle: list[Any] = []
+        #: When each open connection is to be replaced, on the loop's clock.
+        self._expiry: dict[Any, float] = {}
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
 
@@ -202,7 +206,7 @@ class Connections:
             raise translated from error
         finally:
             watchdog.cancel()
-            self._give_back(connection)
+            await self._give_back(connection)
 
     async def close(self) -> None:
         """Refuse new commands and close every connection once the running ones are done."""
@@ -210,10 +214,7 @@ class Connections:
         for _ in range(self._size):
             await self._free.acquire()
         for connection in self._idle:
-            try:
-                await connection.close(timeout=1)
-            except _DRIVER_ERRORS:
-                connection.terminate()
+            await self._hang_up(connection)
 
     async def _take(self) -> Any:
         if self._closed:
@@ -224,19 +225,45 @@ class Connections:
         except TimeoutError:
             raise StoreUnavailable(f"{self._location.address}: every connection is busy") from None
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed():
-                    return connection
-            return await self._connector.connect()
+            return await self._connected()
         except BaseException:
             self._free.release()
             raise
 
-    def _give_back(self, connection: Any) -> None:
-        if not connection.is_closed():
-            self._idle.append(connection)
-        self._free.release()
+    async def _connected(self) -> Any:
+        """An idle connection that is not too old, or a new one."""
+        loop = asyncio.get_running_loop()
+        while self._idle:
+            connection = self._idle.pop()
+            if loop.time() < self._expiry[connection]:
+                if not connection.is_closed():
+                    return connection
+                del self._expiry[connection]
+            else:
+                await self._hang_up(connection)
+        connection = await self._connector.connect()
+        self._expiry[connection] = loop.time() + (self._location.lifetime or float("inf"))
+        return connection
+
+    async def _give_back(self, connection: Any) -> None:
+        """Keep a connection for the next command; one too many is closed before another may be opened."""
+        try:
+            if connection.is_closed():
+                del self._expiry[connection]
+            elif len(self._idle) < self._keep:
+                self._idle.append(connection)
+            else:
+                await self._hang_up(connection)
+        finally:
+            self._free.release()
+
+    async def _hang_up(self, connection: Any) -> None:
+        """Say goodbye and close a connection."""
+        del self._expiry[connection]
+        try:
+            await connection.close(timeout=1)
+        except _DRIVER_ERRORS:
+            connection.terminate()
 
     def _translated(self, error: Exception) -> Exception:
         """The error that the store's contract names, or the same one."""

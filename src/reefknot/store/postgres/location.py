@@ -14,7 +14,12 @@ _DRIVER_OPTIONS = frozenset(
         *("ssl_min_protocol_version", "ssl_max_protocol_version", "target_session_attrs", "host"),
     }
 )
-_OWN_OPTIONS = ("schema", "pooler", "connections", "timeout", "wait", "clock")
+_OWN_OPTIONS = (
+    *("schema", "pooler", "connections", "max_connections", "max_idle", "lifetime", "timeout", "wait", "clock"),
+)
+
+#: Connections of a node that belong to the lanes of creates and reports.
+_LANES = 2
 _LONGEST_IDENTIFIER = 63
 
 
@@ -23,9 +28,11 @@ class Location(NamedTuple):
 
     ``dsn`` goes to the driver and may hold a password; ``address`` is for messages. ``pooler``:
     no state is kept in a connection, as a transaction pooler needs it. ``connections`` serve
-    everything but the two lanes of creates and reports. ``timeout`` is the time for one command
-    and for connecting, ``wait`` the time to wait for the server at opening, both in seconds.
-    ``own_clock``: time is this process's and not the database's, for tests that move a clock.
+    everything but the two lanes of creates and reports; ``max_idle`` of them are kept while nobody
+    needs them. A connection that is older than ``lifetime`` is replaced before its next use; 0 is
+    never. ``timeout`` is the time for one command and for connecting, ``wait`` the time to wait for
+    the server at opening; all three in seconds. ``own_clock``: time is this process's and not the
+    database's, for tests that move a clock.
     """
 
     dsn: str
@@ -36,6 +43,8 @@ class Location(NamedTuple):
     timeout: float
     wait: float
     own_clock: bool
+    max_idle: int
+    lifetime: float
 
 
 def parse_url(url: str) -> Location:
@@ -60,15 +69,18 @@ def parse_url(url: str) -> Location:
     schema = options.get("schema") or "public"
     if len(schema.encode()) > _LONGEST_IDENTIFIER or "\0" in schema:
         raise ConfigError(f"store URL: schema must be a name of at most {_LONGEST_IDENTIFIER} bytes")
+    most = _number(options, "max_connections", 500, lowest=_LANES + 1, highest=10_000, key="Store.MaxOpenConns")
     return Location(
         dsn=f"postgresql://{parts.netloc}/{quote(database, safe='')}?{urlencode(driver)}",
         address=f"{_servers(options.get('host') or parts.netloc.rpartition('@')[2] or 'localhost')}/{database}",
         schema=schema,
         pooler=_choice(options, "pooler", {"0": False, "1": True}),
-        connections=int(_number(options, "connections", 8, lowest=1, highest=1_000)),
+        connections=int(min(_number(options, "connections", 8, lowest=1, highest=1_000), most - _LANES)),
         timeout=_number(options, "timeout", 5.0, lowest=0.05, highest=3_600),
         wait=_number(options, "wait", 30.0, lowest=0, highest=86_400),
         own_clock=_choice(options, "clock", {"database": False, "process": True}),
+        max_idle=int(_number(options, "max_idle", 500, lowest=0, highest=10_000)),
+        lifetime=_number(options, "lifetime", 300, lowest=0, highest=31_536_000),
     )
 
 
@@ -89,12 +101,16 @@ def _choice(options: dict[str, str], name: str, choices: dict[str, bool]) -> boo
     return choices[word]
 
 
-def _number(options: dict[str, str], name: str, default: float, *, lowest: float, highest: float) -> float:
+def _number(
+    options: dict[str, str], name: str, default: float, *, lowest: float, highest: float, key: str = ""
+) -> float:
+    """An option that is a number; ``key`` is the setting that may have set it."""
     text = options.get(name, "")
     try:
         value = float(text) if text else default
     except ValueError:
         value = lowest - 1
     if not lowest <= value <= highest:
-        raise ConfigError(f"store URL: {name} must be a number from {lowest:g} to {highest:g}, not {text!r}")
+        known_as = f"{name} ({key})" if key else name
+        raise ConfigError(f"store URL: {known_as} must be a number from {lowest:g} to {highest:g}, not {text!r}")
     return value

@@ -11,6 +11,7 @@ import asyncpg
 from reefknot.clock import Clock
 from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import Failpoints
+from reefknot.store.certificates import refused_certificate
 from reefknot.store.postgres.connections import Connections
 from reefknot.store.statements import Migration, load_migrations, load_statements
 
@@ -86,6 +87,8 @@ async def wait_for_server(connections: Connections, address: str, wait: float, c
             ((encoding, version),) = await connections.fetch(query)
             break
         except StoreUnavailable as error:
+            if certificate := refused_certificate(error):
+                raise ConfigError(f"PostgreSQL {address}: {certificate}; check sslmode and sslrootcert") from error
             if isinstance(error.__cause__, _REFUSALS):
                 raise ConfigError(f"PostgreSQL refuses: {error}; check the store URL") from error
             left = until - clock.monotonic()

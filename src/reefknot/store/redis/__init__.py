@@ -35,6 +35,7 @@ from reefknot.store.base import (
     Stats,
     Write,
 )
+from reefknot.store.certificates import refused_certificate
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.redis.address import Address, parse_url
 from reefknot.store.redis.buckets import Buckets
@@ -101,6 +102,8 @@ async def _wait_for_servers(servers: Servers, scripts: dict[str, Script], addres
             await servers.discover()
             return await _bucket_count(servers, scripts, address)
         except StoreUnavailable as error:
+            if certificate := refused_certificate(error):
+                raise ConfigError(f"{error}; {certificate}; check tls-ca and the host in the store URL") from error
             left = until - clock.monotonic()
             if left <= 0:
                 raise
