@@ -16,7 +16,7 @@ from reefknot.store.base import NEVER_MS, Created, Filter
 from reefknot.store.mysql.location import parse_url
 from reefknot.store.mysql.schema import PACKAGE
 from reefknot.store.statements import load_statements
-from reefknot.testing.clock import ShiftedClock
+from reefknot.testing.clock import ManualClock, ShiftedClock
 from reefknot.testing.conformance.store.building import create, due, finish, new, prepared, record, row, step, submit
 
 pytestmark = pytest.mark.anyio
@@ -103,11 +103,12 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
     store = await mysql_nodes()
     await asyncio.gather(*(store.create(new(f"f{number}", status=Status.SUCCEED)) for number in range(3_000)))
     await create(store, *(due(f"d{number}") for number in range(20)))
-    await admin("SET @now = 9000000000000, @batch = 1")
+    await admin("SET @now = 9000000000000, @batch = 1, @first_ms = 1, @first_id = 1")
     sql = load_statements(PACKAGE)
     filters = (0, NEVER_MS, NEVER_MS, NEVER_MS, 0, "", "", "", "", 5)
     fence = ("d1", "o", 1, "submitted", 1)
     asked = {
+        "find_first_due": (0, 0, 0),
         "find_due": (100,),
         "find_later": (0, 100),
         "find_last_old": (0, 499),
@@ -120,7 +121,7 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
     }
     for name, values in asked.items():
         plan = await admin("EXPLAIN " + sql[name].replace("{ids}", "%s"), *values)
-        (_, _, _, kind, _, key, *_, extra) = plan[0]
+        ((_, _, _, kind, _, key, *_, extra),) = [step for step in plan if step[2] == "reefknot_tx"]
         assert kind != "ALL", name
         assert key is not None, name
         assert "filesort" not in extra or name == "count_unfinished", (name, extra)
@@ -158,6 +159,10 @@ async def test_the_race_is_lost_without_the_lock(mysql_nodes):
     assert sum(await races(client, decider, 300, "unlocked")) > 0
 
 
+async def claimed_gids(store, limit):
+    return [claimed.record.gid for claimed in await store.claim("n", limit, 60_000)]
+
+
 async def test_two_nodes_never_claim_the_same_epoch(mysql_nodes):
     stores = [await mysql_nodes(), await mysql_nodes()]
     await asyncio.gather(*(stores[0].create(due(f"g{number}")) for number in range(1_000)))
@@ -179,6 +184,47 @@ async def test_two_nodes_never_claim_the_same_epoch(mysql_nodes):
     for gid in ("g0", "g999"):
         stored = await record(stores[1], gid)
         assert (stored.epoch, stored.owner) == last[gid]
+
+
+async def test_claims_start_where_the_last_one_found_the_first_unfinished_row(mysql_nodes, admin):
+    clock = ManualClock()
+    store = await mysql_nodes("?clock=process", clock=clock)
+    await store.create(due("leased", owner="other", lease_ms=300))
+    await create(store, *(due(f"g{number}") for number in range(9)))
+    await clock.advance(0.2)
+    assert await claimed_gids(store, 2) == ["g0", "g1"]
+    assert await claimed_gids(store, 2) == ["g2", "g3"]
+    # A lease that ended is seen at once: its row is unfinished, so claims started there all the time.
+    await clock.advance(0.2)
+    assert await claimed_gids(store, 2) == ["leased", "g4"]
+    assert await claimed_gids(store, 1) == ["g5"]
+    # What is committed late, and due before that place, waits for the next look from the beginning.
+    await admin("UPDATE reefknot_tx SET due_ms = 1, lease_until_ms = 0 WHERE gid IN ('g0', 'g1')")
+    assert await claimed_gids(store, 1) == ["g6"]
+    await clock.advance(1.0)
+    assert await claimed_gids(store, 1) == ["g0"]
+    assert await claimed_gids(store, 1) == ["g1"]
+    assert await claimed_gids(store, 1) == ["g7"]
+    # Too few from there on are no end: what came in before is looked for in the same transaction.
+    await admin("UPDATE reefknot_tx SET due_ms = 1, lease_until_ms = 0 WHERE gid = 'g0'")
+    assert await claimed_gids(store, 10) == ["g0", "g8"]
+    assert await claimed_gids(store, 10) == []
+
+
+async def test_claims_go_on_in_a_heap_of_one_due_time(mysql_nodes, admin):
+    store = await mysql_nodes()
+    await create(store, *(due(f"g{number}") for number in range(200)))
+    await admin("UPDATE reefknot_tx SET due_ms = 1000")
+    found = [await claimed_gids(store, 30) for _ in range(7)]
+    assert [gid for gids in found for gid in gids] == [f"g{number}" for number in range(200)]
+    await admin("SET @now = 9000000000000")
+    statement = load_statements(PACKAGE)["find_first_due"]
+    await admin("UPDATE reefknot_tx SET due_ms = 1000")
+    await admin(statement, 1000, 1000, 150)
+    ((first_ms, first_id, expected),) = await admin(
+        "SELECT @first_ms, @first_id, MIN(id) FROM reefknot_tx WHERE id >= 150"
+    )
+    assert (first_ms, first_id) == (1000, expected)
 
 
 async def test_same_gids_created_by_two_nodes(mysql_nodes):

@@ -106,6 +106,7 @@ class MySqlStore:
         self._sql = sql
         self._time = StoreTime(clock, own=location.own_clock)
         self._statements = Statements(sql, self._time)
+        self._claims = recovery.Claims(self._statements)
         half = location.connections // 2
         changing = [Session(location, sql) for _ in range(half)]
         reading = [Session(location, sql, reads=True) for _ in range(location.connections - half)]
@@ -229,9 +230,7 @@ class MySqlStore:
     async def claim(self, owner: str, limit: int, lease_ms: int) -> tuple[Claimed, ...]:
         if not owner or lease_ms <= 0:
             raise ValueError("claim: the owner must not be empty and lease_ms must be positive")
-        claimed = await self._changing.run(
-            lambda session: recovery.claim(session, self._statements, owner, max(limit, 0), lease_ms)
-        )
+        claimed = await self._changing.run(lambda session: self._claims.claim(session, owner, max(limit, 0), lease_ms))
         if claimed and self._fail.armed:
             await self._fail.hit("claim.committed_not_loaded")
         return claimed

@@ -6,49 +6,79 @@ Each function is the work of one transaction: it may run several times, the last
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from msgspec.structs import replace
-
-from reefknot.store.base import NEVER_MS, Claimed
+from reefknot.store.base import NEVER_MS, BranchRow, Claimed
 from reefknot.store.mysql.batches import Locked, Statements
 from reefknot.store.mysql.rows import branches_by_id, record_of
-from reefknot.store.mysql.session import Session
+from reefknot.store.mysql.session import Row, Session
 
 Item = TypeVar("Item")
 
-#: The column of ``find_due`` after those of a record.
-_NOW = 20
+#: The columns of ``find_due`` after those of a record.
+_NOW, _FIRST_MS, _FIRST_ID = 20, 21, 22
+
+#: A transaction that was committed late can be due before the place where claims start. So they start at
+#: the beginning of the index again when that is so long ago, milliseconds, or when they find too few.
+_REREAD_MS = 1_000
 
 #: This many ids stand in one statement.
 _SLICE = 1_000
 
 
-async def claim(session: Session, statements: Statements, owner: str, limit: int, lease_ms: int) -> tuple[Claimed, ...]:
-    """Take over what is due and not leased."""
-    (due,) = await statements.start(session, (statements.sql["find_due"], (limit,)))
-    if not due.rows:
-        return ()
-    now_ms: int = due.rows[0][_NOW]
-    ids = [row[0] for row in due.rows]
-    take = statements.listed("take", ids, owner.encode(), lease_ms, lease_ms)
-    _, found = await session.script((take, statements.listed("get_branches", ids)))
-    branches = branches_by_id(found.rows)
-    until = now_ms + lease_ms
-    claimed = []
-    for row in due.rows:
-        old = record_of(row, branches.get(row[0], ()))
-        taken = replace(
-            old,
-            owner=owner,
-            epoch=old.epoch + 1,
-            version=old.version + 1,
-            lease_until_ms=until,
-            due_ms=until,
-            updated_ms=now_ms,
-        )
-        claimed.append(Claimed(taken, old.lease_until_ms if old.owner else 0))
-    return tuple(claimed)
+class _Start(NamedTuple):
+    """A place in the index of what is due: nothing unfinished is before it, as was seen at ``read_ms``."""
+
+    read_ms: int
+    due_ms: int = 0
+    id: int = 0
+
+
+class Claims:
+    """Takes over what is due, and remembers where in the index that starts.
+
+    Args:
+        statements: the named statements.
+    """
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._start = _Start(0)
+
+    async def claim(self, session: Session, owner: str, limit: int, lease_ms: int) -> tuple[Claimed, ...]:
+        """Take over what is due and not leased; a whole transaction with its commit."""
+        asked_ms = self._statements.time.now_ms()
+        start = self._start
+        if not start.read_ms <= asked_ms < start.read_ms + _REREAD_MS:
+            start = _Start(asked_ms)
+        rows = await self._find(session, start, limit)
+        if len(rows) < limit and start.due_ms:
+            rows = await self._find(session, _Start(asked_ms), limit)
+        self._start = _Start(asked_ms)
+        if len(rows) == limit > 0:
+            self._start = _Start(start.read_ms, rows[0][_FIRST_MS], rows[0][_FIRST_ID])
+        if not rows:
+            return ()
+        now_ms: int = rows[0][_NOW]
+        ids = [row[0] for row in rows]
+        take = self._statements.listed("take", ids, owner.encode(), lease_ms, lease_ms)
+        _, found = await session.script((take, self._statements.listed("get_branches", ids)), commit=True)
+        branches = branches_by_id(found.rows)
+        return tuple([_claimed(row, branches.get(row[0], ()), owner, now_ms, now_ms + lease_ms) for row in rows])
+
+    async def _find(self, session: Session, start: _Start, limit: int) -> Sequence[Row]:
+        sql = self._statements.sql
+        first = (sql["find_first_due"], (start.due_ms, start.due_ms, start.id))
+        _, due = await self._statements.start(session, first, (sql["find_due"], (limit,)))
+        return due.rows
+
+
+def _claimed(row: Row, branches: tuple[BranchRow, ...], owner: str, now_ms: int, until: int) -> Claimed:
+    """What ``take`` makes of a row of ``find_due``."""
+    record = record_of(
+        (*row[:6], owner.encode(), row[7] + 1, row[8] + 1, until, until, *row[11:17], now_ms, *row[18:20]), branches
+    )
+    return Claimed(record, row[9] if row[6] else 0)
 
 
 async def renew(

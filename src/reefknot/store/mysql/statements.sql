@@ -142,12 +142,25 @@ WHERE id = %s;
 
 -- Leases ----------------------------------------------------------------------------------------
 
+-- name: find_first_due
+-- The first unfinished transaction from a place in the index on, if it is due. Claimed ones leave entries in
+-- the index that are marked as deleted until the server's purge comes by. To walk over thousands of those
+-- took longer than to claim, so a claim starts where the one before it found the first that is alive:
+-- of 20,000 due, one process claims 26,000/s instead of 10,100/s, two 24,000/s instead of 12,500/s
+-- (`make bench BENCH='--rows mariadb/claims'`, three runs each on the same machine).
+SELECT IF(MIN(due_ms) < @now, MIN(due_ms), @now), IF(MIN(due_ms) < @now, MIN(id), 0) FROM (
+    SELECT due_ms, id FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
+    WHERE finished_ms = 0 AND (due_ms > %s OR (due_ms = %s AND id >= %s)) ORDER BY due_ms, id LIMIT 1
+) AS alive INTO @first_ms, @first_id;
+
 -- name: find_due
 -- Rows that another node is claiming right now are left to it.
 SELECT id, gid, mode, status, body, LEFT(progress, progress_size), owner, epoch, version, lease_until_ms, due_ms,
-    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, @now
+    attempts, parked, reason, result, request_hash, created_ms, updated_ms, decided_ms, finished_ms, @now,
+    @first_ms, @first_id
 FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
-WHERE finished_ms = 0 AND due_ms <= @now AND lease_until_ms <= @now
+WHERE finished_ms = 0 AND (due_ms > @first_ms OR (due_ms = @first_ms AND id >= @first_id)) AND due_ms <= @now
+    AND lease_until_ms <= @now
 ORDER BY due_ms, id LIMIT %s FOR UPDATE SKIP LOCKED;
 
 -- name: take
