@@ -14,6 +14,7 @@ from collections.abc import Callable
 from reefknot import __version__, callers
 from reefknot.api.http import HttpApi
 from reefknot.api.jsonrpc import JsonRpcApi
+from reefknot.api.lookups import Lookups
 from reefknot.callers.base import CallerSettings
 from reefknot.callers.client import BranchClient
 from reefknot.callers.connection import ExchangeFailed
@@ -32,6 +33,7 @@ from reefknot.coordinator.settings import Settings
 from reefknot.coordinator.tasks import Tasks, repeat
 from reefknot.coordinator.topics import Topics
 from reefknot.coordinator.waiting import Waiting
+from reefknot.coordinator.watching import Watching
 from reefknot.durability import LOOK_SECONDS, DurabilityWatch
 from reefknot.engine.admission import Limits
 from reefknot.engine.registry import discover
@@ -104,6 +106,7 @@ class Node:
         self._random = rng.random
         self._modes = discover()
         self._waiting = Waiting()
+        self.watching = Watching(store, self._waiting)
         self._background: list[asyncio.Task[None]] = []
         self.owner = owner
         self.metrics = Metrics(__version__, self._modes, store.now_ms)
@@ -131,19 +134,21 @@ class Node:
             driving=self.driving,
             topics=self.topics,
             waiting=self._waiting,
+            watching=self.watching,
             settings=settings,
             limits=limits,
             new_gid=new_gid,
             kick=self.poller.kick,
             failpoints=failpoints,
         )
+        lookups = Lookups(self.coordinator, 3 * settings.timeout_seconds)
         self.api = HttpApi(
             self.coordinator,
             version=self._version,
             metrics=self._metrics_text,
-            jsonrpc=JsonRpcApi(self.coordinator, clock, self.metrics),
+            jsonrpc=JsonRpcApi(self.coordinator, lookups, clock, self.metrics),
+            lookups=lookups,
             body_limit=config.body_limit,
-            reset_seconds=3 * settings.timeout_seconds,
             clock=clock,
             observer=self.metrics,
             failpoints=failpoints,

@@ -10,7 +10,7 @@ import pytest
 
 from reefknot.api.body import BODY_SECONDS
 from reefknot.api.connection import HEAD_BYTES, HEAD_SECONDS
-from reefknot.api.http import LIST_MOST
+from reefknot.api.lookups import LIST_MOST
 from reefknot.config import Config
 from reefknot.coordinator.topics import REMARK_BYTES, SUBSCRIBERS_MOST
 from reefknot.engine.admission import Limits

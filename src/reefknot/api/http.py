@@ -17,9 +17,9 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from reefknot.api.body import BodyReader, Receive
+from reefknot.api.lookups import Lookups, in_range
 from reefknot.clock import Clock
 from reefknot.coordinator.coordinator import Coordinator
-from reefknot.coordinator.topics import CATEGORY
 from reefknot.errors import Invalid, ReefknotError
 from reefknot.failpoints import DropReply, Failpoints
 from reefknot.observe import Observer
@@ -36,9 +36,6 @@ JSON = b"application/json; charset=utf-8"
 TEXT = b"text/plain; charset=utf-8"
 METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 
-#: Rows of a listing, at most and if the client does not say.
-LIST_MOST = 1_000
-LIST_DEFAULT = 100
 TOPIC_PATH = "/api/dtmsvr/topic/"
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,30}")
 
@@ -69,10 +66,7 @@ class Request(msgspec.Struct):
         if not _WHOLE_NUMBER.fullmatch(text):
             problem = f"convert to int error: {reason_text(text, 100)!r}"
             raise Invalid(name, problem, "send a whole number", status=500)
-        value = int(text)
-        if not 0 <= value <= most:
-            raise Invalid(name, f"is {value}", f"send a whole number from 0 to {most}")
-        return value
+        return in_range(name, int(text), most)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -108,6 +102,7 @@ class HttpApi:
         version: what ``version`` answers, looked up at each request.
         metrics: makes the exposition text.
         jsonrpc: answers ``/api/json-rpc``: the raw body to a reply.
+        lookups: the routes whose arguments stand in the query string.
     """
 
     def __init__(
@@ -117,8 +112,8 @@ class HttpApi:
         version: Callable[[], Awaitable[dict[str, object]]],
         metrics: Callable[[], Awaitable[bytes]],
         jsonrpc: Callable[[bytes], Awaitable[Reply]],
+        lookups: Lookups,
         body_limit: int,
-        reset_seconds: int,
         clock: Clock,
         observer: Observer,
         failpoints: Failpoints,
@@ -128,7 +123,7 @@ class HttpApi:
         self._metrics = metrics
         self._jsonrpc = jsonrpc
         self._bodies = BodyReader(body_limit)
-        self._reset_seconds = reset_seconds
+        self._lookups = lookups
         self._clock = clock
         self._observer = observer
         self._fail = failpoints
@@ -137,7 +132,7 @@ class HttpApi:
 
     def _table(self) -> Mapping[str, Route]:
         """Every route; names that several clients use for one verb stand below each other."""
-        dtm = "/api/dtmsvr/"
+        dtm, looks = "/api/dtmsvr/", self._lookups
         return {
             dtm + "submit": Route("POST", "submit", self._submit),
             dtm + "prepare": Route("POST", "prepare", self._prepare),
@@ -148,14 +143,15 @@ class HttpApi:
             dtm + "prepareWorkflow": Route("POST", "prepareworkflow", self._prepare_workflow),
             dtm + "forceStop": Route("POST", "forcestop", self._force_stop),
             dtm + "resetNextCronTime": Route("POST", "resetnextcrontime", self._wake),
-            dtm + "resetCronTime": Route("GET", "resetcrontime", self._wake_later),
+            dtm + "resetCronTime": Route("GET", "resetcrontime", looks.wake_later),
             dtm + "newGid": Route("GET", "newgid", self._new_gid),
-            dtm + "query": Route("GET", "query", self._query),
-            dtm + "all": Route("GET", "all", self._all),
-            dtm + "subscribe": Route("GET", "subscribe", self._subscribe),
-            dtm + "unsubscribe": Route("GET", "unsubscribe", self._unsubscribe),
-            dtm + "scanKV": Route("GET", "scankv", self._scan_keys),
-            dtm + "queryKV": Route("GET", "querykv", self._query_key),
+            dtm + "query": Route("GET", "query", looks.query),
+            dtm + "wait": Route("GET", "wait", looks.wait),
+            dtm + "all": Route("GET", "all", looks.all),
+            dtm + "subscribe": Route("GET", "subscribe", looks.subscribe),
+            dtm + "unsubscribe": Route("GET", "unsubscribe", looks.unsubscribe),
+            dtm + "scanKV": Route("GET", "scankv", looks.scan_keys),
+            dtm + "queryKV": Route("GET", "querykv", looks.query_key),
             dtm + "version": Route("GET", "version", self._version_reply),
             "/api/json-rpc": Route("POST", "json-rpc", self._json_rpc),
             "/api/metrics": Route("GET", "metrics", self._metrics_reply),
@@ -254,61 +250,12 @@ class HttpApi:
         await self._verbs.wake(transaction_request(request.body).gid)
         return None
 
-    async def _wake_later(self, request: Request) -> object:
-        later_than = request.number("timeout", self._reset_seconds, 10 * 365 * 86_400)
-        limit = request.number("limit", LIST_DEFAULT, LIST_MOST)
-        count, remaining = await self._verbs.wake_later(later_than, limit)
-        return {"has_remaining": remaining, "succeed_count": count}
-
     async def _new_gid(self, request: Request) -> object:
         return {"dtm_result": "SUCCESS", "gid": self._verbs.new_gid()}
-
-    async def _query(self, request: Request) -> object:
-        gid = request.text("gid")
-        if not gid:
-            raise Invalid("", "no gid specified", "send ?gid=…", status=500)
-        return replies.query_reply(await self._verbs.get(gid))
-
-    async def _all(self, request: Request) -> object:
-        if gid := request.text("gid"):
-            found = await self._verbs.get(gid)
-            listed = replies.list_reply([found] if found else [], "")
-            return listed if found else listed | {"transactions": None}
-        latest = 2**53
-        details, position = await self._verbs.list(
-            status=request.text("status"),
-            mode=request.text("transType"),
-            created_from_ms=request.number("createTimeStart", 0, latest),
-            created_to_ms=request.number("createTimeEnd", 0, latest),
-            limit=request.number("limit", LIST_DEFAULT, LIST_MOST),
-            position=request.text("position"),
-        )
-        return replies.list_reply(details, position)
-
-    async def _subscribe(self, request: Request) -> object:
-        await self._verbs.topics.subscribe(request.text("topic"), request.text("url"), request.text("remark"))
-        return None
-
-    async def _unsubscribe(self, request: Request) -> object:
-        await self._verbs.topics.unsubscribe(request.text("topic"), request.text("url"))
-        return None
 
     async def _delete_topic(self, request: Request) -> object:
         await self._verbs.topics.delete(unquote(request.path.removeprefix(TOPIC_PATH)))
         return None
-
-    async def _scan_keys(self, request: Request) -> object:
-        limit = request.number("limit", LIST_DEFAULT, LIST_MOST)
-        page = await self._verbs.keys(request.text("cat") or CATEGORY, limit, request.text("position"))
-        return {"kv": [replies.key_value_fields(entry) for entry in page.entries], "next_position": page.position}
-
-    async def _query_key(self, request: Request) -> object:
-        category, key = request.text("cat") or CATEGORY, request.text("key")
-        if not key:
-            page = await self._verbs.keys(category, LIST_MOST, "")
-            return {"kv": [replies.key_value_fields(entry) for entry in page.entries]}
-        entry = await self._verbs.key(category, key)
-        return {"kv": [replies.key_value_fields(entry)] if entry else []}
 
     async def _version_reply(self, request: Request) -> object:
         return await self._version()

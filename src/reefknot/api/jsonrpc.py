@@ -1,4 +1,4 @@
-"""The JSON-RPC API: five methods over one HTTP path, as DTM offers them."""
+"""The JSON-RPC API over one HTTP path: DTM's five methods, and the other verbs under their names over HTTP."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from reefknot.api.http import TEXT, Reply
+from reefknot.api.lookups import JsonParameters, Lookups, Parameters
 from reefknot.clock import Clock
 from reefknot.coordinator.coordinator import Coordinator
 from reefknot.errors import ReefknotError, Refused, RolledBack, Unfinished
@@ -17,6 +18,9 @@ from reefknot.wire.outcome import reason_text
 from reefknot.wire.requests import branch_request, transaction_request
 
 _log = logging.getLogger(__name__)
+
+#: The params of a request to its result.
+Method = Callable[[bytes], Awaitable[object]]
 
 
 class RpcRequest(msgspec.Struct):
@@ -31,16 +35,28 @@ class RpcRequest(msgspec.Struct):
 class JsonRpcApi:
     """Answers the body of one request."""
 
-    def __init__(self, coordinator: Coordinator, clock: Clock, observer: Observer) -> None:
+    def __init__(self, coordinator: Coordinator, lookups: Lookups, clock: Clock, observer: Observer) -> None:
         self._clock = clock
         self._observer = observer
         self._verbs = coordinator
-        self._methods: dict[str, Callable[[bytes], Awaitable[object]]] = {
+        self._methods: dict[str, Method] = {
             "newGid": self._new_gid,
             "prepare": self._prepare,
             "submit": self._submit,
             "abort": self._abort,
             "registerBranch": self._register,
+            "prepareWorkflow": self._prepare_workflow,
+            "forceStop": self._force_stop,
+            "resetNextCronTime": self._wake,
+            "query": _named(lookups.query),
+            "wait": _named(lookups.wait),
+            "all": _named(lookups.all),
+            "resetCronTime": _named(lookups.wake_later),
+            "subscribe": _named(lookups.subscribe),
+            "unsubscribe": _named(lookups.unsubscribe),
+            "deleteTopic": _named(lookups.delete_topic),
+            "scanKV": _named(lookups.scan_keys),
+            "queryKV": _named(lookups.query_key),
         }
 
     async def __call__(self, body: bytes) -> Reply:
@@ -66,9 +82,7 @@ class JsonRpcApi:
         self._observer.request_served("json-rpc", name.lower(), ok, self._clock.monotonic() - started)
         return _reply(request_id, result, error_object)
 
-    async def _call(
-        self, method: Callable[[bytes], Awaitable[object]], name: str, params: bytes
-    ) -> tuple[object, dict[str, object] | None]:
+    async def _call(self, method: Method, name: str, params: bytes) -> tuple[object, dict[str, object] | None]:
         """The ``result`` and the ``error`` of the reply."""
         try:
             return await method(params), None
@@ -99,6 +113,26 @@ class JsonRpcApi:
     async def _register(self, params: bytes) -> object:
         await self._verbs.register(branch_request(params))
         return None
+
+    async def _prepare_workflow(self, params: bytes) -> object:
+        return replies.workflow_reply(await self._verbs.prepare_workflow(transaction_request(params)))
+
+    async def _force_stop(self, params: bytes) -> object:
+        await self._verbs.force_stop(transaction_request(params).gid)
+        return None
+
+    async def _wake(self, params: bytes) -> object:
+        await self._verbs.wake(transaction_request(params).gid)
+        return None
+
+
+def _named(handle: Callable[[Parameters], Awaitable[object]]) -> Method:
+    """A method whose params are named values."""
+
+    async def call(params: bytes) -> object:
+        return await handle(JsonParameters(params))
+
+    return call
 
 
 def _error(code: int, message: str) -> dict[str, object]:

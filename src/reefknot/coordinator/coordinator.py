@@ -7,7 +7,7 @@ background; with the ``wait`` option the verb also waits for the end of the firs
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from reefknot.callers import Callers
 from reefknot.coordinator.drive import End
@@ -25,6 +25,7 @@ from reefknot.coordinator.records import (
 from reefknot.coordinator.settings import Settings
 from reefknot.coordinator.topics import Topics
 from reefknot.coordinator.waiting import Waiting
+from reefknot.coordinator.watching import Watching
 from reefknot.engine.admission import Limits, check_branch, check_gid
 from reefknot.engine.mode import Mode
 from reefknot.errors import GidConflict, Invalid, NotFound, Refused, RolledBack, Unfinished
@@ -43,8 +44,6 @@ from reefknot.wire.outcome import reason_text
 
 #: How often a compare-and-set is repeated when the state changed between reading and deciding.
 DECIDE_TRIES = 5
-#: How often a waiting request looks whether another node has finished the transaction.
-WAIT_LOOK_SECONDS = 1.0
 FORCED_REASON = "stopped by force; no branch was called for it"
 
 
@@ -65,6 +64,7 @@ class Coordinator:
         driving: Driving,
         topics: Topics,
         waiting: Waiting,
+        watching: Watching,
         settings: Settings,
         limits: Limits,
         new_gid: Callable[[], str],
@@ -77,6 +77,7 @@ class Coordinator:
         self._intake = intake
         self._driving = driving
         self._waiting = waiting
+        self._watching = watching
         self._settings = settings
         self._limits = limits
         self._kick = kick
@@ -226,7 +227,8 @@ class Coordinator:
                 if await self._driving.decide(decision, mode) is None:
                     continue
                 if body.options.wait and not move.to.final:
-                    end = await self._ended(request.gid, future, body.options.request_timeout_seconds)
+                    seconds = body.options.request_timeout_seconds or self._settings.wait_seconds
+                    end = await self._watching.end(request.gid, future, seconds)
                     if end is None or end.status is not Status.FAILED:
                         raise Unfinished(end.trouble if end else f"gid {request.gid!r} is still being rolled back")
                 return
@@ -283,6 +285,31 @@ class Coordinator:
         found = await self._store.get(gid)
         return self._details(found) if found else None
 
+    async def wait(self, gid: str, seconds: int) -> Details:
+        """A transaction once it is finished, or as it is when the time is over or the server stops.
+
+        Args:
+            gid: which one.
+            seconds: how long at most; 0, or more than the setting's longest wait, is that wait.
+
+        Raises:
+            NotFound: there is no such gid.
+        """
+        longest = self._settings.wait_seconds
+        return self._details(await self._watching.finished(gid, min(seconds or longest, longest)))
+
+    async def watch(self, gid: str) -> AsyncIterator[Details]:
+        """A transaction now and again when it has changed, until it is finished.
+
+        A change is seen within a second; several in that time may be seen as one.
+
+        Raises:
+            NotFound: there is no such gid.
+            Unavailable: the server stops; watch it at another one.
+        """
+        async for record in self._watching.changes(gid):
+            yield self._details(record)
+
     async def list(
         self, *, status: str, mode: str, created_from_ms: int, created_to_ms: int, limit: int, position: str
     ) -> tuple[list[Details], str]:
@@ -333,30 +360,15 @@ class Coordinator:
     # --- shared ---------------------------------------------------------------------------------
 
     async def _wait(self, request: TransactionRequest, future: asyncio.Future[End]) -> None:
-        end = await self._ended(request.gid, future, request.options.request_timeout_seconds)
+        # As long as the client itself waits for an answer.
+        seconds = request.options.request_timeout_seconds or self._settings.wait_seconds
+        end = await self._watching.end(request.gid, future, seconds)
         if end is None:
             raise Unfinished(f"gid {request.gid!r} is still running")
         if end.status in (Status.ABORTING, Status.FAILED):
             raise RolledBack(end.reason)
         if end.status is not Status.SUCCEED:
             raise Unfinished(f"gid {request.gid!r} is {end.status}: {end.trouble}")
-
-    async def _ended(self, gid: str, future: asyncio.Future[End], request_timeout_seconds: int) -> End | None:
-        """The end of the drive, or None after as long as the client itself waits for an answer.
-
-        Another node may be the driver, so the store is asked now and then.
-        """
-        left = float(request_timeout_seconds or self._settings.wait_seconds)
-        while left > 0:
-            pause = min(left, WAIT_LOOK_SECONDS)
-            await asyncio.wait((future,), timeout=pause)
-            if future.done():
-                return future.result()
-            left -= pause
-            found = await self._store.get(gid)
-            if found is not None and found.status.final:
-                return End(found.status, found.reason)
-        return None
 
     def _mode(self, name: str) -> Mode:
         mode = self._modes.get(name)

@@ -19,6 +19,8 @@ from reefknot.wire.outcome import reason_text
 
 #: The reply to every request that has no value to return.
 DONE = b'{"dtm_result":"SUCCESS"}'
+#: The year 9999, where RFC 3339 ends; what is due later is never due.
+LATEST_MS = 253_370_764_800_000
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 
@@ -157,9 +159,6 @@ def key_value_fields(entry: KeyValue) -> dict[str, Any]:
 
 def time_text(ms: int) -> str | None:
     """RFC 3339 with milliseconds, UTC; None for a time that is not set or never comes."""
-    if not 0 < ms < _YEAR_9999_MS:
+    if not 0 < ms < LATEST_MS:
         return None
     return datetime.fromtimestamp(ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{ms % 1000:03d}Z"
-
-
-_YEAR_9999_MS = 253_370_764_800_000

@@ -25,43 +25,49 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&reefknot/wire/proto/transactions.proto\x12\x0breefknot.v1\x1a\x1bgoogle/protobuf/empty.proto\"\xb9\x02\n\x0bTransaction\x12\x0b\n\x03gid\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06result\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\t\x12\x12\n\ncreated_ms\x18\x07 \x01(\x03\x12\x12\n\nupdated_ms\x18\x08 \x01(\x03\x12\x13\n\x0b\x66inished_ms\x18\t \x01(\x03\x12\x0e\n\x06\x64ue_ms\x18\n \x01(\x03\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0c \x01(\x05\x12\x0e\n\x06parked\x18\r \x01(\t\x12\x13\n\x0b\x63ustom_data\x18\x0e \x01(\t\x12\x16\n\x0equery_prepared\x18\x0f \x01(\t\x12\"\n\x03ops\x18\x10 \x03(\x0b\x32\x15.reefknot.v1.BranchOp\"\x89\x01\n\x08\x42ranchOp\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12\r\n\x05tries\x18\x06 \x01(\x05\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x12\n\nchanged_ms\x18\x08 \x01(\x03\"\x19\n\nGetRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"|\n\x0bListRequest\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x17\n\x0f\x63reated_from_ms\x18\x03 \x01(\x03\x12\x15\n\rcreated_to_ms\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x10\n\x08position\x18\x06 \x01(\t\"M\n\tListReply\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.reefknot.v1.Transaction\x12\x10\n\x08position\x18\x02 \x01(\t\"+\n\x0bWaitRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x05\"\x1b\n\x0cWatchRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"\x1f\n\x10\x46orceStopRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"\x1e\n\x0fRetryNowRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\">\n\x11RetryLaterRequest\x12\x1a\n\x12later_than_seconds\x18\x01 \x01(\x05\x12\r\n\x05limit\x18\x02 \x01(\x05\"3\n\x0fRetryLaterReply\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\tremaining\x18\x02 \x01(\x08\"D\n\x0fListKeysRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x10\n\x08position\x18\x03 \x01(\t\"I\n\rListKeysReply\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.reefknot.v1.KeyValue\x12\x10\n\x08position\x18\x02 \x01(\t\".\n\rGetKeyRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"q\n\x08KeyValue\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x12\n\ncreated_ms\x18\x05 \x01(\x03\x12\x12\n\nupdated_ms\x18\x06 \x01(\x03\x32\xd3\x04\n\x0cTransactions\x12\x38\n\x03Get\x12\x17.reefknot.v1.GetRequest\x1a\x18.reefknot.v1.Transaction\x12\x38\n\x04List\x12\x18.reefknot.v1.ListRequest\x1a\x16.reefknot.v1.ListReply\x12:\n\x04Wait\x12\x18.reefknot.v1.WaitRequest\x1a\x18.reefknot.v1.Transaction\x12>\n\x05Watch\x12\x19.reefknot.v1.WatchRequest\x1a\x18.reefknot.v1.Transaction0\x01\x12\x42\n\tForceStop\x12\x1d.reefknot.v1.ForceStopRequest\x1a\x16.google.protobuf.Empty\x12@\n\x08RetryNow\x12\x1c.reefknot.v1.RetryNowRequest\x1a\x16.google.protobuf.Empty\x12J\n\nRetryLater\x12\x1e.reefknot.v1.RetryLaterRequest\x1a\x1c.reefknot.v1.RetryLaterReply\x12\x44\n\x08ListKeys\x12\x1c.reefknot.v1.ListKeysRequest\x1a\x1a.reefknot.v1.ListKeysReply\x12;\n\x06GetKey\x12\x1a.reefknot.v1.GetKeyRequest\x1a\x15.reefknot.v1.KeyValueb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&reefknot/wire/proto/transactions.proto\x12\x0breefknot.v1\x1a\x1bgoogle/protobuf/empty.proto\"\xfa\x02\n\x0bTransaction\x12\x0b\n\x03gid\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x0e\n\x06status\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06result\x18\x05 \x01(\t\x12\x10\n\x08protocol\x18\x06 \x01(\t\x12\x12\n\ncreated_ms\x18\x07 \x01(\x03\x12\x12\n\nupdated_ms\x18\x08 \x01(\x03\x12\x13\n\x0b\x66inished_ms\x18\t \x01(\x03\x12\x0e\n\x06\x64ue_ms\x18\n \x01(\x03\x12\r\n\x05owner\x18\x0b \x01(\t\x12\x10\n\x08\x61ttempts\x18\x0c \x01(\x05\x12\x0e\n\x06parked\x18\r \x01(\t\x12\x13\n\x0b\x63ustom_data\x18\x0e \x01(\t\x12\x16\n\x0equery_prepared\x18\x0f \x01(\t\x12\"\n\x03ops\x18\x10 \x03(\x0b\x32\x15.reefknot.v1.BranchOp\x12%\n\x07options\x18\x11 \x01(\x0b\x32\x14.reefknot.v1.Options\x12\x18\n\x10interval_seconds\x18\x12 \x01(\x03\"\xf5\x01\n\x07Options\x12\x0c\n\x04wait\x18\x01 \x01(\x08\x12\x17\n\x0ftimeout_seconds\x18\x02 \x01(\x03\x12\x1f\n\x17request_timeout_seconds\x18\x03 \x01(\x03\x12\x15\n\rretry_seconds\x18\x04 \x01(\x03\x12\x13\n\x0bretry_limit\x18\x05 \x01(\x03\x12\x12\n\nconcurrent\x18\x06 \x01(\x08\x12\x32\n\x07headers\x18\x07 \x03(\x0b\x32!.reefknot.v1.Options.HeadersEntry\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x89\x01\n\x08\x42ranchOp\x12\x11\n\tbranch_id\x18\x01 \x01(\t\x12\n\n\x02op\x18\x02 \x01(\t\x12\x0b\n\x03url\x18\x03 \x01(\t\x12\x0e\n\x06status\x18\x04 \x01(\t\x12\x0f\n\x07payload\x18\x05 \x01(\x0c\x12\r\n\x05tries\x18\x06 \x01(\x05\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x12\n\nchanged_ms\x18\x08 \x01(\x03\"\x19\n\nGetRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"|\n\x0bListRequest\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0c\n\x04mode\x18\x02 \x01(\t\x12\x17\n\x0f\x63reated_from_ms\x18\x03 \x01(\x03\x12\x15\n\rcreated_to_ms\x18\x04 \x01(\x03\x12\r\n\x05limit\x18\x05 \x01(\x05\x12\x10\n\x08position\x18\x06 \x01(\t\"M\n\tListReply\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.reefknot.v1.Transaction\x12\x10\n\x08position\x18\x02 \x01(\t\"+\n\x0bWaitRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x05\"\x1b\n\x0cWatchRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"\x1f\n\x10\x46orceStopRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\"\x1e\n\x0fRetryNowRequest\x12\x0b\n\x03gid\x18\x01 \x01(\t\">\n\x11RetryLaterRequest\x12\x1a\n\x12later_than_seconds\x18\x01 \x01(\x05\x12\r\n\x05limit\x18\x02 \x01(\x05\"3\n\x0fRetryLaterReply\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x11\n\tremaining\x18\x02 \x01(\x08\"D\n\x0fListKeysRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\x12\x10\n\x08position\x18\x03 \x01(\t\"I\n\rListKeysReply\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.reefknot.v1.KeyValue\x12\x10\n\x08position\x18\x02 \x01(\t\".\n\rGetKeyRequest\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"q\n\x08KeyValue\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x12\n\ncreated_ms\x18\x05 \x01(\x03\x12\x12\n\nupdated_ms\x18\x06 \x01(\x03\x32\xd3\x04\n\x0cTransactions\x12\x38\n\x03Get\x12\x17.reefknot.v1.GetRequest\x1a\x18.reefknot.v1.Transaction\x12\x38\n\x04List\x12\x18.reefknot.v1.ListRequest\x1a\x16.reefknot.v1.ListReply\x12:\n\x04Wait\x12\x18.reefknot.v1.WaitRequest\x1a\x18.reefknot.v1.Transaction\x12>\n\x05Watch\x12\x19.reefknot.v1.WatchRequest\x1a\x18.reefknot.v1.Transaction0\x01\x12\x42\n\tForceStop\x12\x1d.reefknot.v1.ForceStopRequest\x1a\x16.google.protobuf.Empty\x12@\n\x08RetryNow\x12\x1c.reefknot.v1.RetryNowRequest\x1a\x16.google.protobuf.Empty\x12J\n\nRetryLater\x12\x1e.reefknot.v1.RetryLaterRequest\x1a\x1c.reefknot.v1.RetryLaterReply\x12\x44\n\x08ListKeys\x12\x1c.reefknot.v1.ListKeysRequest\x1a\x1a.reefknot.v1.ListKeysReply\x12;\n\x06GetKey\x12\x1a.reefknot.v1.GetKeyRequest\x1a\x15.reefknot.v1.KeyValueb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'reefknot.wire.proto.transactions_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_OPTIONS_HEADERSENTRY']._loaded_options = None
+  _globals['_OPTIONS_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_TRANSACTION']._serialized_start=85
-  _globals['_TRANSACTION']._serialized_end=398
-  _globals['_BRANCHOP']._serialized_start=401
-  _globals['_BRANCHOP']._serialized_end=538
-  _globals['_GETREQUEST']._serialized_start=540
-  _globals['_GETREQUEST']._serialized_end=565
-  _globals['_LISTREQUEST']._serialized_start=567
-  _globals['_LISTREQUEST']._serialized_end=691
-  _globals['_LISTREPLY']._serialized_start=693
-  _globals['_LISTREPLY']._serialized_end=770
-  _globals['_WAITREQUEST']._serialized_start=772
-  _globals['_WAITREQUEST']._serialized_end=815
-  _globals['_WATCHREQUEST']._serialized_start=817
-  _globals['_WATCHREQUEST']._serialized_end=844
-  _globals['_FORCESTOPREQUEST']._serialized_start=846
-  _globals['_FORCESTOPREQUEST']._serialized_end=877
-  _globals['_RETRYNOWREQUEST']._serialized_start=879
-  _globals['_RETRYNOWREQUEST']._serialized_end=909
-  _globals['_RETRYLATERREQUEST']._serialized_start=911
-  _globals['_RETRYLATERREQUEST']._serialized_end=973
-  _globals['_RETRYLATERREPLY']._serialized_start=975
-  _globals['_RETRYLATERREPLY']._serialized_end=1026
-  _globals['_LISTKEYSREQUEST']._serialized_start=1028
-  _globals['_LISTKEYSREQUEST']._serialized_end=1096
-  _globals['_LISTKEYSREPLY']._serialized_start=1098
-  _globals['_LISTKEYSREPLY']._serialized_end=1171
-  _globals['_GETKEYREQUEST']._serialized_start=1173
-  _globals['_GETKEYREQUEST']._serialized_end=1219
-  _globals['_KEYVALUE']._serialized_start=1221
-  _globals['_KEYVALUE']._serialized_end=1334
-  _globals['_TRANSACTIONS']._serialized_start=1337
-  _globals['_TRANSACTIONS']._serialized_end=1932
+  _globals['_TRANSACTION']._serialized_end=463
+  _globals['_OPTIONS']._serialized_start=466
+  _globals['_OPTIONS']._serialized_end=711
+  _globals['_OPTIONS_HEADERSENTRY']._serialized_start=665
+  _globals['_OPTIONS_HEADERSENTRY']._serialized_end=711
+  _globals['_BRANCHOP']._serialized_start=714
+  _globals['_BRANCHOP']._serialized_end=851
+  _globals['_GETREQUEST']._serialized_start=853
+  _globals['_GETREQUEST']._serialized_end=878
+  _globals['_LISTREQUEST']._serialized_start=880
+  _globals['_LISTREQUEST']._serialized_end=1004
+  _globals['_LISTREPLY']._serialized_start=1006
+  _globals['_LISTREPLY']._serialized_end=1083
+  _globals['_WAITREQUEST']._serialized_start=1085
+  _globals['_WAITREQUEST']._serialized_end=1128
+  _globals['_WATCHREQUEST']._serialized_start=1130
+  _globals['_WATCHREQUEST']._serialized_end=1157
+  _globals['_FORCESTOPREQUEST']._serialized_start=1159
+  _globals['_FORCESTOPREQUEST']._serialized_end=1190
+  _globals['_RETRYNOWREQUEST']._serialized_start=1192
+  _globals['_RETRYNOWREQUEST']._serialized_end=1222
+  _globals['_RETRYLATERREQUEST']._serialized_start=1224
+  _globals['_RETRYLATERREQUEST']._serialized_end=1286
+  _globals['_RETRYLATERREPLY']._serialized_start=1288
+  _globals['_RETRYLATERREPLY']._serialized_end=1339
+  _globals['_LISTKEYSREQUEST']._serialized_start=1341
+  _globals['_LISTKEYSREQUEST']._serialized_end=1409
+  _globals['_LISTKEYSREPLY']._serialized_start=1411
+  _globals['_LISTKEYSREPLY']._serialized_end=1484
+  _globals['_GETKEYREQUEST']._serialized_start=1486
+  _globals['_GETKEYREQUEST']._serialized_end=1532
+  _globals['_KEYVALUE']._serialized_start=1534
+  _globals['_KEYVALUE']._serialized_end=1647
+  _globals['_TRANSACTIONS']._serialized_start=1650
+  _globals['_TRANSACTIONS']._serialized_end=2245
 # @@protoc_insertion_point(module_scope)

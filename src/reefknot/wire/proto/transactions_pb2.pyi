@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Transaction(_message.Message):
-    __slots__ = ("gid", "mode", "status", "reason", "result", "protocol", "created_ms", "updated_ms", "finished_ms", "due_ms", "owner", "attempts", "parked", "custom_data", "query_prepared", "ops")
+    __slots__ = ("gid", "mode", "status", "reason", "result", "protocol", "created_ms", "updated_ms", "finished_ms", "due_ms", "owner", "attempts", "parked", "custom_data", "query_prepared", "ops", "options", "interval_seconds")
     GID_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -24,6 +24,8 @@ class Transaction(_message.Message):
     CUSTOM_DATA_FIELD_NUMBER: _ClassVar[int]
     QUERY_PREPARED_FIELD_NUMBER: _ClassVar[int]
     OPS_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     gid: str
     mode: str
     status: str
@@ -40,7 +42,34 @@ class Transaction(_message.Message):
     custom_data: str
     query_prepared: str
     ops: _containers.RepeatedCompositeFieldContainer[BranchOp]
-    def __init__(self, gid: _Optional[str] = ..., mode: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., result: _Optional[str] = ..., protocol: _Optional[str] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., finished_ms: _Optional[int] = ..., due_ms: _Optional[int] = ..., owner: _Optional[str] = ..., attempts: _Optional[int] = ..., parked: _Optional[str] = ..., custom_data: _Optional[str] = ..., query_prepared: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[BranchOp, _Mapping]]] = ...) -> None: ...
+    options: Options
+    interval_seconds: int
+    def __init__(self, gid: _Optional[str] = ..., mode: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., result: _Optional[str] = ..., protocol: _Optional[str] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., finished_ms: _Optional[int] = ..., due_ms: _Optional[int] = ..., owner: _Optional[str] = ..., attempts: _Optional[int] = ..., parked: _Optional[str] = ..., custom_data: _Optional[str] = ..., query_prepared: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[BranchOp, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., interval_seconds: _Optional[int] = ...) -> None: ...
+
+class Options(_message.Message):
+    __slots__ = ("wait", "timeout_seconds", "request_timeout_seconds", "retry_seconds", "retry_limit", "concurrent", "headers")
+    class HeadersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    WAIT_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_TIMEOUT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_FIELD_NUMBER: _ClassVar[int]
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    wait: bool
+    timeout_seconds: int
+    request_timeout_seconds: int
+    retry_seconds: int
+    retry_limit: int
+    concurrent: bool
+    headers: _containers.ScalarMap[str, str]
+    def __init__(self, wait: bool = ..., timeout_seconds: _Optional[int] = ..., request_timeout_seconds: _Optional[int] = ..., retry_seconds: _Optional[int] = ..., retry_limit: _Optional[int] = ..., concurrent: bool = ..., headers: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class BranchOp(_message.Message):
     __slots__ = ("branch_id", "op", "url", "status", "payload", "tries", "error", "changed_ms")
