@@ -195,7 +195,7 @@ class Server:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REEFKNOT_", "STORE_"))}
         # In the environment: a password must not be on the command line.
         environment = inherited | {"REEFKNOT_STORE_URL": store_url} | dict(settings or {})
-        command = [sys.executable, "-m", "reefknot", "serve", "--http-port", str(self.port)]
+        command = [sys.executable, "-m", "reefknot", "serve", "--http-port", str(self.port), "--grpc-port", "0"]
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own server
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
@@ -240,8 +240,16 @@ class Server:
 
     def unfinished(self) -> int:
         """How many transactions in the store are not finished."""
+        return self._metric("reefknot_unfinished{")
+
+    def purged(self) -> int:
+        """How many finished transactions it has deleted because they were old enough."""
+        return self._metric("reefknot_purged_total ")
+
+    def _metric(self, start: str) -> int:
+        """The sum of the series that start so."""
         lines = self._get("/api/metrics")[1].decode().splitlines()
-        return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("reefknot_unfinished{")))
+        return int(sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(start)))
 
     def wait_until_finished(self, seconds: float, leave: int = 0, pause: float = 0.01) -> float:
         """Wait until at most ``leave`` transactions are unfinished.

@@ -147,7 +147,8 @@ class Stage:
             return False
 
     def _server_command(self) -> list[str]:
-        return ["reefknot", "serve", "--store", self.store_url, "--http-port", str(self.ports[SERVER])]
+        address = ["--http-port", str(self.ports[SERVER]), "--grpc-port", "0"]
+        return ["reefknot", "serve", "--store", self.store_url, *address]
 
     def _bank_command(self, bank: str) -> list[str]:
         files = ["--database", str(self._database(bank)), "--calls", str(self._calls_file(bank))]
