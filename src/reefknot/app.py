@@ -1,7 +1,7 @@
-"""The server process: one node behind uvicorn, from a Config to a clean stop.
+"""The server process: one node behind uvicorn and gRPC, from a Config to a clean stop.
 
-Order of a start: logging, store, node, listener. Order of a stop, on SIGTERM or SIGINT: no new
-requests, running requests, running drives, leases released, store closed.
+Order of a start: logging, store, node, listeners. Order of a stop, on SIGTERM or SIGINT: no new
+requests, running requests, running drives, leases released, gRPC's connections and the store closed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 import uvloop
@@ -32,6 +33,9 @@ from reefknot.failpoints import Failpoints
 from reefknot.node import Node
 from reefknot.store import open_store
 from reefknot.workers import WORKER_VARIABLE, Workers
+
+if TYPE_CHECKING:
+    from reefknot.api.grpc_server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
@@ -62,15 +66,19 @@ def serve(config: Config) -> int:
 
 
 def _serve_with_workers(config: Config) -> int:
-    """Run several node processes on one port; this one only watches them.
+    """Run several node processes on the same ports; this one only watches them.
 
-    The address is held by a socket that does not listen, so it is free to the workers and to nobody else.
+    Each address is held by a socket that does not listen, so it is free to the workers and to nobody else.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_require_shared(config))
-    holder = bound_socket(config.http_host, config.http_port, share=True)
-    with contextlib.closing(holder):
+    with contextlib.ExitStack() as held:
+        holder = held.enter_context(contextlib.closing(bound_socket(config.http_host, config.http_port, share=True)))
         port = holder.getsockname()[1]
+        if config.grpc_port:
+            grpc_host = config.grpc_host or config.http_host
+            taken = bound_socket(grpc_host, config.grpc_port, share=True, names="GrpcHost, GrpcPort")
+            held.enter_context(contextlib.closing(taken))
         # The same command without the reset, which was done and must not be done again.
         words = [word for word in sys.argv[1:] if word not in ("-r", "--yes")]
         _log.info("starting workers", extra={"workers": config.workers, "port": port})
@@ -102,11 +110,13 @@ async def _serve(config: Config) -> None:
             node = Node(config, store, clock=clock, failpoints=failpoints, rng=random.SystemRandom(), owner=owner)
             if config.require_durability:
                 await require_full(node.durability)
+            grpc = node.grpc_server(config.grpc_port, share=config.workers > 1) if config.grpc_port else None
             host, port = listener.getsockname()[:2]
             _log.info(
                 "serving",
                 extra={
                     "http": f"http://{host}:{port}/api/dtmsvr",
+                    "grpc": grpc.address if grpc else "",
                     "store": str(location),
                     "owner": owner,
                 },
@@ -121,9 +131,11 @@ async def _serve(config: Config) -> None:
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(*GC_THRESHOLD)
-                drain_seconds = await serve_node(node, listener, config, stop)
+                drain_seconds = await serve_node(node, listener, config, stop, grpc)
             finally:
                 await node.stop(drain_seconds)
+                if grpc is not None:
+                    await grpc.stop()
         finally:
             await store.close()
     _log.info("stopped")
@@ -145,8 +157,8 @@ def listen(host: str, port: int, *, share: bool = False) -> socket.socket:
     return listener
 
 
-def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
-    """A socket that has the address and does not listen yet; see ``listen``."""
+def bound_socket(host: str, port: int, *, share: bool, names: str = "HttpHost, HttpPort") -> socket.socket:
+    """A socket that has the address and does not listen yet; see ``listen``. ``names`` are the settings it is from."""
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,9 +167,7 @@ def bound_socket(host: str, port: int, *, share: bool) -> socket.socket:
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise ConfigError(
-            f"HttpHost, HttpPort: cannot listen on {host}:{port} ({error.strerror}); choose another port"
-        ) from error
+        raise ConfigError(f"{names}: cannot listen on {host}:{port} ({error.strerror}); choose another port") from error
     return bound
 
 
@@ -169,8 +179,12 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-async def serve_node(node: Node, listener: socket.socket, config: Config, stop: asyncio.Event) -> float:
+async def serve_node(
+    node: Node, listener: socket.socket, config: Config, stop: asyncio.Event, grpc: GrpcServer | None = None
+) -> float:
     """Answer requests until ``stop`` is set, then finish the ones that are running.
+
+    The gRPC port stays open after that, so that whoever asks for our health is answered: stop it last.
 
     Returns:
         Seconds of ``ShutdownTimeout`` that are left for the drives.
@@ -193,11 +207,16 @@ async def serve_node(node: Node, listener: socket.socket, config: Config, stop: 
             timeout_graceful_shutdown=config.shutdown_timeout,
         )
     )
+    if grpc is not None:
+        await grpc.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     server.should_exit = True
     began = time.monotonic()
+    node.watching.stop()
+    if grpc is not None:
+        await asyncio.gather(serving, grpc.drain(config.shutdown_timeout))
     await serving
     return max(config.shutdown_timeout - (time.monotonic() - began), 0.0)

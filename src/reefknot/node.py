@@ -10,6 +10,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from reefknot import __version__, callers
 from reefknot.api.http import HttpApi
@@ -37,12 +38,15 @@ from reefknot.coordinator.watching import Watching
 from reefknot.durability import LOOK_SECONDS, DurabilityWatch
 from reefknot.engine.admission import Limits
 from reefknot.engine.registry import discover
-from reefknot.errors import StoreUnavailable
+from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import Failpoints
 from reefknot.ids import gid_maker
 from reefknot.metrics import Metrics
 from reefknot.store.base import Store
 from reefknot.wire.outcome import Matching
+
+if TYPE_CHECKING:
+    from reefknot.api.grpc_server import GrpcServer
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +105,7 @@ class Node:
     ) -> None:
         settings, limits = settings or settings_of(config), Limits(steps=config.max_steps)
         new_gid = gid_maker(clock, rng.getrandbits)
+        self._config = config
         self._store, self._clock, self._settings = store, clock, settings
         self._fail = failpoints
         self._random = rng.random
@@ -153,6 +158,37 @@ class Node:
             observer=self.metrics,
             failpoints=failpoints,
         )
+
+    def grpc_server(self, port: int, *, share: bool = False) -> GrpcServer:
+        """The gRPC API on a port, to be started. Without it grpcio is not even imported.
+
+        Args:
+            port: where to listen; the other settings are the Config's.
+            share: whether other processes that also share may listen there.
+
+        Raises:
+            ConfigError: grpcio is not installed, the port is taken, or a certificate cannot be used.
+        """
+        try:
+            from reefknot.api import grpc_server  # noqa: PLC0415 - a tenth of a second that a server without it saves
+        except ImportError as error:
+            raise ConfigError(
+                f"GrpcPort: gRPC needs a package that is not installed ({error.name}); "
+                "pip install 'reefknot[grpc]', or set GrpcPort to 0"
+            ) from error
+        config = self._config
+        settings = grpc_server.GrpcSettings(
+            host=config.grpc_host or config.http_host,
+            port=port,
+            share=share,
+            message_bytes=config.body_limit,
+            streams=config.grpc_max_streams,
+            certificate=config.grpc_cert,
+            key=config.grpc_key,
+            client_authority=config.grpc_client_ca,
+        )
+        calls = grpc_server.Calls(self._clock, self.metrics, self._fail)
+        return grpc_server.GrpcServer(settings, calls, self.coordinator, 3 * self._settings.timeout_seconds)
 
     def _make_driving(self) -> Driving:
         runner = Runner(
@@ -251,7 +287,10 @@ class Node:
     async def _purge(self) -> None:
         """Delete finished transactions that are old enough, in small batches."""
         older_than_ms = self._settings.finished_keep_seconds * 1000
-        while await self._store.purge(older_than_ms, self._settings.purge_batch) == self._settings.purge_batch:
+        size = deleted = self._settings.purge_batch
+        while deleted == size:
+            deleted = await self._store.purge(older_than_ms, size)
+            self.metrics.transactions_purged(deleted)
             await self._clock.sleep(0.05)
 
     async def _post_alert(self, url: str, body: bytes, headers: dict[str, str]) -> bool:

@@ -10,7 +10,8 @@ from grpc_reflection.v1alpha import reflection
 from reefknot.api import grpc as dtm
 from reefknot.api import grpc_transactions as transactions
 from reefknot.api.grpc_calls import Calls
-from reefknot.api.grpc_tls import Certificates
+from reefknot.api.grpc_tls import certificates
+from reefknot.coordinator.coordinator import Coordinator
 from reefknot.errors import ConfigError
 
 #: Calls at once over all connections; further ones are answered RESOURCE_EXHAUSTED.
@@ -23,6 +24,8 @@ PING_SECONDS = 10
 #: A connection without a call is closed after that; clients make a new one by themselves.
 IDLE_SECONDS = 1_800
 
+__all__ = ["Calls", "GrpcServer", "GrpcSettings"]
+
 _SERVICES = (dtm.SERVICE, transactions.SERVICE)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -31,7 +34,7 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Where and how the port is opened.
 
     ``share``: whether other processes that also share may listen on the port. ``streams`` is the most
-    calls at once on one connection.
+    calls at once on one connection. The last three are PEM files: without them there is no TLS.
     """
 
     host: str
@@ -39,28 +42,27 @@ class GrpcSettings(msgspec.Struct, frozen=True, kw_only=True):
     share: bool
     message_bytes: int
     streams: int
-    certificates: Certificates | None = None
+    certificate: str = ""
+    key: str = ""
+    client_authority: str = ""
 
 
 class GrpcServer:
     """The services behind one port. It must be made and used on the loop that runs it.
 
+    Args:
+        reset_seconds: what ``RetryLater`` takes if the client does not say.
+
     Raises:
-        ConfigError: the address cannot be used, or somebody listens there already.
+        ConfigError: the address cannot be used, somebody listens there already, or a certificate is wrong.
     """
 
-    def __init__(
-        self,
-        settings: GrpcSettings,
-        calls: Calls,
-        dtm_service: dtm.DtmService,
-        transactions_service: transactions.TransactionsService,
-    ) -> None:
+    def __init__(self, settings: GrpcSettings, calls: Calls, coordinator: Coordinator, reset_seconds: int) -> None:
         self._calls = calls
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(options=_options(settings), maximum_concurrent_rpcs=CALLS_MOST)
-        handlers = (dtm_service.handlers(calls), transactions_service.handlers(calls))
-        self._server.add_generic_rpc_handlers(handlers)
+        services = (dtm.DtmService(coordinator), transactions.TransactionsService(coordinator, reset_seconds))
+        self._server.add_generic_rpc_handlers(tuple(service.handlers(calls) for service in services))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -70,11 +72,12 @@ class GrpcServer:
     def _open(self, settings: GrpcSettings) -> str:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         wanted = f"{host}:{settings.port}"
+        files = certificates(settings.certificate, settings.key, settings.client_authority)
         try:
-            if settings.certificates is None:
+            if files is None:
                 port = self._server.add_insecure_port(wanted)
             else:
-                port = self._server.add_secure_port(wanted, settings.certificates.credentials())
+                port = self._server.add_secure_port(wanted, files.credentials())
         except RuntimeError as error:
             raise ConfigError(
                 f"GrpcHost, GrpcPort: cannot listen on {wanted} (address in use, or not of this machine); "

@@ -88,6 +88,20 @@ class Certificates:
         return grpc.ssl_server_certificate_configuration([pair], authority)
 
 
+def certificates(certificate: str, key: str, client_authority: str) -> Certificates | None:
+    """The certificates of the settings; None if there are none, so no TLS.
+
+    Raises:
+        ConfigError: one is missing, a file cannot be read, or they do not fit together.
+    """
+    if not (certificate or key or client_authority):
+        return None
+    for name, value in (("GrpcCert", certificate), ("GrpcKey", key)):
+        if not value:
+            raise ConfigError(f"{name}: is not set; TLS needs GrpcCert and GrpcKey, and GrpcClientCa only with them")
+    return Certificates(Path(certificate), Path(key), Path(client_authority) if client_authority else None)
+
+
 def _no_password() -> str:
     """Instead of asking at the terminal."""
     raise ValueError("the key is encrypted; give one without a password")

@@ -146,22 +146,44 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
 
 class MicroService(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """Service discovery for gRPC."""
+    """Service discovery: how the URLs of services are read, and where this server's gRPC API is registered."""
 
-    driver: Annotated[str, Meta(description="name of the service discovery", extra=NOT_YET)] = "default"
-    target: Annotated[str, Meta(description="where the registry is", extra=NOT_YET)] = ""
-    end_point: Annotated[str, Meta(description="our own address, as registered", extra=NOT_YET)] = ""
+    driver: Annotated[
+        str,
+        Meta(
+            description="how URLs of services are read: `default`, `dtm-driver-gozero`, `dtm-driver-kratos`, "
+            "`dtm-driver-ego` or `dtm-driver-springcloud`",
+        ),
+    ] = "default"
+    target: Annotated[
+        SecretUrl,
+        Meta(description="the registry and the name to register as, such as `etcd://host:2379/dtmservice`"),
+    ] = SecretUrl()
+    end_point: Annotated[str, Meta(description="our own address, as registered: `host:port`")] = ""
 
 
 class HttpMicroService(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
-    """Service discovery for HTTP; DTM reads these keys and never uses them."""
+    """The same for the HTTP API; DTM reads these keys and never uses them."""
 
-    driver: Annotated[str, Meta(description="name of the service discovery", extra=NOT_YET)] = "default"
-    registry_type: Annotated[str, Meta(description="kind of registry", extra=NOT_YET)] = ""
-    registry_address: Annotated[str, Meta(description="where the registry is", extra=NOT_YET)] = ""
-    registry_options: Annotated[str, Meta(description="options as JSON", extra={**NOT_YET, "json": True})] = "{}"
-    target: Annotated[str, Meta(description="name to resolve", extra=NOT_YET)] = ""
-    end_point: Annotated[str, Meta(description="our own address, as registered", extra=NOT_YET)] = ""
+    driver: Annotated[
+        str,
+        Meta(
+            description="a driver of `MicroService.Driver`, or `dtm-driver-http` for a registry given by the next keys"
+        ),
+    ] = "default"
+    registry_type: Annotated[str, Meta(description="kind of registry of `dtm-driver-http`: `nacos`")] = ""
+    registry_address: Annotated[str, Meta(description="its servers, `host:port,host:port`")] = ""
+    registry_options: Annotated[
+        str, Meta(description="how it lets us in, as JSON: `UserName`, `Password`, `NamespaceId`", extra={"json": True})
+    ] = "{}"
+    target: Annotated[
+        SecretUrl,
+        Meta(
+            description="as `MicroService.Target`; for `dtm-driver-http` as JSON: "
+            "`ServiceName`, `GroupName`, `ClusterName`, `Weight`"
+        ),
+    ] = SecretUrl()
+    end_point: Annotated[str, Meta(description="address of our HTTP API, as registered: `host:port`")] = ""
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
@@ -189,7 +211,30 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         Meta(description="address to listen on; the default serves this machine only, `0.0.0.0` all", extra=OURS),
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65535, description="port of the HTTP API; 0 = any free one")] = 36789
-    grpc_port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC API", extra=NOT_YET)] = 36790
+    grpc_port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC API; 0 = no gRPC")] = 36790
+    grpc_host: Annotated[
+        str, Meta(description="address of the gRPC API, if it is not that of `HttpHost`", extra=OURS)
+    ] = ""
+    grpc_cert: Annotated[
+        str,
+        Meta(
+            description="PEM file with the certificate of the gRPC API; without it there is no TLS. "
+            "The files are read again when they have changed",
+            extra=OURS,
+        ),
+    ] = ""
+    grpc_key: Annotated[str, Meta(description="PEM file with its private key", extra=OURS)] = ""
+    grpc_client_ca: Annotated[
+        str,
+        Meta(
+            description="PEM file with the authority of the clients' certificates; if it is set, "
+            "a client must have one",
+            extra=OURS,
+        ),
+    ] = ""
+    grpc_max_streams: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="most gRPC calls at once on one connection", extra=OURS)
+    ] = 1000
     json_rpc_port: Annotated[
         int, Meta(ge=0, le=65535, description="unused, also in DTM: JSON-RPC is on the HTTP port", extra=NO_EFFECT)
     ] = 36791

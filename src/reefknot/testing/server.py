@@ -113,15 +113,18 @@ class LocalServer(Client):
     Args:
         store_url: the store to open.
         poll: whether recovery also runs by itself, as in production.
+        grpc: whether it has a gRPC port too, a free one, unless ``grpc_port`` is among the settings.
         settings: fields of ``Config`` that differ from the defaults.
     """
 
-    def __init__(self, store_url: str = "memory://", *, poll: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, store_url: str = "memory://", *, poll: bool = False, grpc: bool = False, **settings: Any
+    ) -> None:
         self.clock = ShiftedClock()
         self.failpoints = Failpoints()
         self._store_url = store_url
         self._poll = poll
-        self._config = Config(**settings)
+        self._config = Config(**{"grpc_port": free_port() if grpc else 0, **settings})
         self._listener = listen("127.0.0.1", 0)
         super().__init__(*self._listener.getsockname()[:2])
         self._loop = asyncio.new_event_loop()
@@ -131,6 +134,8 @@ class LocalServer(Client):
         self._thread = threading.Thread(target=self._run, name="local server", daemon=True)
         self.node: Node
         self.store: Store
+        #: Where it speaks gRPC, ``host:port``; empty if it does not.
+        self.grpc_address = ""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -166,13 +171,18 @@ class LocalServer(Client):
                 rng=random.SystemRandom(),
                 owner=f"test:{self._port}",
             )
+            port = self._config.grpc_port
+            grpc = self.node.grpc_server(port) if port else None
+            self.grpc_address = grpc.address if grpc else ""
             await self.node.start(poll=self._poll)
             try:
-                server = asyncio.create_task(serve_node(self.node, self._listener, self._config, self._stop))
+                server = asyncio.create_task(serve_node(self.node, self._listener, self._config, self._stop, grpc))
                 self._ready.set()
                 await server
             finally:
                 await self.node.stop()
+                if grpc is not None:
+                    await grpc.stop()
         finally:
             await self.store.close()
 
@@ -226,6 +236,7 @@ class ServerProcess(Client):
         failpoints: armed in the next start, by name.
         environment: further settings, for example ``REEFKNOT_RETRY_INTERVAL``.
         log: a file for its output.
+        grpc: whether it has a gRPC port too, a free one.
     """
 
     def __init__(
@@ -235,8 +246,12 @@ class ServerProcess(Client):
         failpoints: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         log: Path | None = None,
+        grpc: bool = False,
     ) -> None:
         super().__init__("127.0.0.1", free_port())
+        self._grpc_port = free_port() if grpc else 0
+        #: Where it speaks gRPC, ``host:port``; empty if it does not.
+        self.grpc_address = f"127.0.0.1:{self._grpc_port}" if grpc else ""
         self._store_url = store_url
         self._environment = dict(environment or {})
         self._log = log
@@ -263,7 +278,10 @@ class ServerProcess(Client):
         command = [sys.executable, "-m", "reefknot", "serve", "--store", self._store_url]
         with Path(self._log or os.devnull).open("ab") as output:
             self.process = subprocess.Popen(  # noqa: S603 - our own interpreter and program
-                [*command, "--http-port", str(self._port)], env=environment, stdout=output, stderr=output
+                [*command, "--http-port", str(self._port), "--grpc-port", str(self._grpc_port)],
+                env=environment,
+                stdout=output,
+                stderr=output,
             )
         until = time.monotonic() + PATIENCE_SECONDS
         while not self.answers():
