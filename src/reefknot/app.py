@@ -210,11 +210,15 @@ async def serve_node(
     if grpc is not None:
         await grpc.start()
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    # The sockets listen by now: whoever comes early waits a moment.
+    node.registrations.start()
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
-    server.should_exit = True
     began = time.monotonic()
+    # First of all clients learn that they had better ask another server.
+    await node.registrations.withdraw()
+    server.should_exit = True
     node.watching.stop()
     if grpc is not None:
         await asyncio.gather(serving, grpc.drain(config.shutdown_timeout))

@@ -19,6 +19,7 @@ from reefknot.api.lookups import Lookups
 from reefknot.callers.base import CallerSettings
 from reefknot.callers.client import BranchClient
 from reefknot.callers.connection import ExchangeFailed
+from reefknot.callers.resolve import ServiceDiscovery, read_settings
 from reefknot.callers.target import Targets
 from reefknot.clock import Clock
 from reefknot.config import Config
@@ -42,6 +43,7 @@ from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import Failpoints
 from reefknot.ids import gid_maker
 from reefknot.metrics import Metrics
+from reefknot.registration import Registrations
 from reefknot.store.base import Store
 from reefknot.wire.outcome import Matching
 
@@ -117,8 +119,11 @@ class Node:
         self.metrics = Metrics(__version__, self._modes, store.now_ms)
         self.tasks = Tasks(self.metrics)
         self.durability = DurabilityWatch(store, self.metrics)
-        self.callers = branch_callers or callers.discover(_caller_settings(config, new_gid))
-        self._alert_client = BranchClient(_caller_settings(config, new_gid))
+        services = read_settings(config)
+        self.discovery = ServiceDiscovery(services, clock=clock, spawn=self.tasks.spawn, make_id=new_gid)
+        self.registrations = Registrations(services, clock, new_gid)
+        self.callers = branch_callers or callers.discover(_caller_settings(config, new_gid, self.discovery))
+        self._alert_client = BranchClient(_caller_settings(config, new_gid, self.discovery))
         self._alerts = Alerts(
             config.alert_web_hook.reveal(),
             config.alert_web_hook_secret.reveal(),
@@ -275,6 +280,7 @@ class Node:
             await self._fail.hit("shutdown.released")
         await self.callers.close()
         await self._alert_client.close()
+        await self.discovery.close()
 
     def _wake(self, gids: tuple[str, ...]) -> None:
         """A participant answers again: make what waited for it due."""
@@ -321,7 +327,7 @@ class Node:
         return self.metrics.text(stats)
 
 
-def _caller_settings(config: Config, make_id: Callable[[], str]) -> CallerSettings:
+def _caller_settings(config: Config, make_id: Callable[[], str], discovery: ServiceDiscovery) -> CallerSettings:
     return CallerSettings(
         make_id=make_id,
         response_limit_bytes=config.response_limit,
@@ -329,4 +335,5 @@ def _caller_settings(config: Config, make_id: Callable[[], str]) -> CallerSettin
         matching=Matching(config.result_matching),
         user_agent=f"reefknot/{__version__}",
         local_host="host.docker.internal" if config.is_docker else "",
+        discovery=discovery,
     )
