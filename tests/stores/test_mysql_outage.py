@@ -2,13 +2,10 @@
 
 import asyncio
 import secrets
-import tempfile
 import time
-from pathlib import Path
 
 import asyncmy
 import pytest
-import trustme
 
 from reefknot.clock import SystemClock
 from reefknot.errors import ConfigError, StoreUnavailable
@@ -194,29 +191,3 @@ def test_a_server_that_does_not_start_shows_its_log():
         mariadb_server.MariaDbServer(settings={"no_such_setting": "1"}),
     ):
         pass
-
-
-async def test_tls():
-    if mariadb_server.find_programs() is None:
-        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
-    ours, foreign = trustme.CA(), trustme.CA()
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        directory.chmod(0o755)  # the server runs as another user
-        ours.cert_pem.write_to_path(directory / "ca.pem")
-        foreign.cert_pem.write_to_path(directory / "foreign.pem")
-        issued = ours.issue_cert("127.0.0.1")
-        issued.private_key_pem.write_to_path(directory / "key.pem")
-        issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
-        for file in directory.iterdir():
-            file.chmod(0o644)
-        settings = {"ssl_cert": f"{name}/cert.pem", "ssl_key": f"{name}/key.pem", "require_secure_transport": "ON"}
-        with mariadb_server.MariaDbServer(settings=settings) as server:
-            for options in (f"ssl_ca={name}/ca.pem", f"ssl=verify-ca&ssl_ca={name}/ca.pem", "ssl=require"):
-                store = await open_store(f"{server.url}?{options}", clock=SystemClock(), failpoints=disarmed())
-                ((_, cipher),) = await store._reading.run(lambda session: session.rows("SHOW STATUS LIKE 'Ssl_cipher'"))
-                assert cipher
-                await store.close()
-            for options in ("", "ssl=verify", f"ssl_ca={name}/foreign.pem"):
-                with pytest.raises((ConfigError, StoreUnavailable)):
-                    await open_store(f"{server.url}?wait=0&{options}", clock=SystemClock(), failpoints=disarmed())

@@ -2,10 +2,8 @@
 
 import asyncio
 import secrets
-import subprocess
 import time
 from itertools import count
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +17,7 @@ from reefknot.store.redis.servers import slot_of
 from reefknot.testing.conformance.store.building import create, due, finish, new, prepared, record, row, step, submit
 from reefknot.testing.databases.processes import free_port
 from reefknot.testing.databases.redis import RedisCluster, RedisServer, find_program
+from reefknot.testing.databases.sentinel import RedisSentinel
 from reefknot.testing.redis_indexes import index_problems
 
 pytestmark = pytest.mark.anyio
@@ -251,27 +250,16 @@ def move_slot(cluster, source, target, slot):
         server.command("CLUSTER", "SETSLOT", slot, "NODE", ids[target.port])
 
 
-async def test_sentinel_finds_the_new_master(prefix, tmp_path):
+async def test_sentinel_finds_the_new_master(prefix):
     with RedisServer("always") as master, RedisServer("always", password=master.password) as replica:
         replica.command("REPLICAOF", "127.0.0.1", master.port)
-        port = free_port()
-        configuration = tmp_path / "sentinel.conf"
-        configuration.write_text(
-            f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor bank 127.0.0.1 {master.port} 1\n"
-            f"sentinel auth-pass bank {master.password}\nsentinel down-after-milliseconds bank 500\n"
-            "sentinel failover-timeout bank 3000\n"
-        )
-        with (tmp_path / "log").open("wb") as log:
-            sentinel = subprocess.Popen([find_program(), configuration, "--sentinel"], stdout=log)
-        store = None
-        try:
-            url = f"redis+sentinel://:{master.password}@127.0.0.1:{free_port()},127.0.0.1:{port}/bank?prefix={prefix}"
+        with RedisSentinel(master) as sentinel:
+            # The first of the two sentinels does not answer.
+            url = sentinel.url.replace("@", f"@127.0.0.1:{free_port()},") + f"?prefix={prefix}"
             store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
             await create(store, new())
             until = time.monotonic() + 20
-            while b"state=online" not in master.command("INFO", "replication") or not await asyncio.to_thread(
-                lambda: b"num-slaves\n1" in _flat(port)
-            ):
+            while b"state=online" not in master.command("INFO", "replication") or sentinel.replicas() != 1:
                 assert time.monotonic() < until
                 await asyncio.sleep(0.1)
             await asyncio.to_thread(master.kill)
@@ -285,17 +273,7 @@ async def test_sentinel_finds_the_new_master(prefix, tmp_path):
             assert stored is not None
             assert await store.write(step())
             assert f":{replica.port}:" in (await store.durability()).detail
-        finally:
-            if store is not None:
-                await store.close()
-            sentinel.kill()
-            sentinel.wait()
-
-
-def _flat(port):
-    cli = Path(find_program()).with_name("redis-cli")
-    done = subprocess.run([cli, "-p", str(port), "SENTINEL", "MASTER", "bank"], capture_output=True, check=True)
-    return done.stdout
+            await store.close()
 
 
 async def test_a_replica_takes_no_writes(opened):

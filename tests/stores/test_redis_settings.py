@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-import trustme
 
 from reefknot.clock import SystemClock
 from reefknot.errors import ConfigError, StoreUnavailable
@@ -12,7 +11,6 @@ from reefknot.store import open_store
 from reefknot.store.base import Created, Filter
 from reefknot.testing.clock import ManualClock
 from reefknot.testing.conformance.store.building import create, due, new, record, step
-from reefknot.testing.databases.processes import free_port
 from reefknot.testing.databases.redis import RedisCluster, RedisServer, find_program
 
 pytestmark = pytest.mark.anyio
@@ -137,29 +135,3 @@ async def test_time_is_the_servers(server):
     stored = await record(store)
     assert stored.lease_until_ms - stored.created_ms == 8_000
     await store.close()
-
-
-async def test_tls(tmp_path):
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    certificate = authority.issue_cert("127.0.0.1")
-    certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
-    certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
-    port = free_port()
-    settings = {
-        "tls-port": str(port),
-        "tls-cert-file": str(tmp_path / "cert.pem"),
-        "tls-key-file": str(tmp_path / "key.pem"),
-        "tls-ca-cert-file": str(tmp_path / "ca.pem"),
-    }
-    with RedisServer("off", settings) as server:
-        address = f":{server.password}@127.0.0.1:{port}"
-        with pytest.raises(StoreUnavailable, match=r"CERTIFICATE_REQUIRED|certificate"):
-            await opened(f"rediss://{address}?tls-ca={tmp_path}/ca.pem&wait=0")
-        pair = f"tls-ca={tmp_path}/ca.pem&tls-cert={tmp_path}/cert.pem&tls-key={tmp_path}/key.pem"
-        store = await opened(f"rediss://{address}?{pair}")
-        await create(store, new())
-        assert await store.write(step())
-        await store.close()
-        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-            await opened(f"rediss://{address}?wait=0")

@@ -1,8 +1,12 @@
-"""What is wrong with a server's certificate, in words: waiting does not mend it."""
+"""What is wrong with certificates, in words: waiting does not mend it."""
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from reefknot.errors import ConfigError
 
 
 def refused_certificate(error: BaseException) -> str:
@@ -17,3 +21,21 @@ def refused_certificate(error: BaseException) -> str:
             return f"the server's certificate is not accepted: {found.verify_message}"
         found = found.__cause__ or found.__context__
     return ""
+
+
+def check_files(options: Mapping[str, str], names: Iterable[str]) -> None:
+    """See that the files exist that a store URL names; drivers do not say which one is missing.
+
+    Args:
+        options: those of the URL.
+        names: the options among them that are paths of files; one that is not given is none.
+
+    Raises:
+        ConfigError: a file cannot be read; the text names the option and the path.
+    """
+    for name in names:
+        if path := options.get(name, ""):
+            try:
+                Path(path).open("rb").close()
+            except OSError as error:
+                raise ConfigError(f"store URL: {name}: cannot read {path}: {error.strerror}") from error

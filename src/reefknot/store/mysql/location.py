@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from reefknot.errors import ConfigError
+from reefknot.store.certificates import check_files
 
 _OPTIONS = (
     *("ssl", "ssl_ca", "ssl_cert", "ssl_key", "timeout", "wait"),
@@ -105,6 +106,7 @@ def _ssl_context(options: dict[str, str]) -> ssl.SSLContext | None:
         raise ConfigError(f"store URL mysql://…: ssl is one of {', '.join(_SSL_MODES)}, not {mode!r}")
     if mode == "off":
         return None
+    check_files(options, ("ssl_ca", "ssl_cert", "ssl_key"))
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca"))
         if certificate := options.get("ssl_cert"):

@@ -18,6 +18,7 @@ from asyncmy import errors
 from asyncmy.constants import CLIENT
 
 from reefknot.errors import ConfigError, StoreUnavailable
+from reefknot.store.certificates import refused_certificate
 from reefknot.store.mysql.location import Location
 
 Result = TypeVar("Result")
@@ -56,7 +57,7 @@ _UNSENT = 2006
 _WRONG_VALUE = frozenset({1153, 1264, 1300, 1366, 1406, 1301, 1690, 3988})
 
 #: What is wrong with the login and not with the moment.
-_WRONG_LOGIN = frozenset({1044, 1045, 1049, 1142, 1227, 1251, 1698, 2059, 2061})
+_WRONG_LOGIN = frozenset({1044, 1045, 1049, 1142, 1227, 1251, 1698, 2059, 2061, 3159})
 
 
 class Session:
@@ -241,6 +242,9 @@ class Session:
                 await self.execute("COMMIT")
         except errors.Error as error:
             self._drop()
+            if certificate := refused_certificate(error):
+                hint = "check ssl_ca and the host in the store URL"
+                raise ConfigError(f"MySQL {self._location.name}: {certificate}; {hint}") from error
             if _code(error) in _WRONG_LOGIN:
                 raise ConfigError(f"MySQL {self._location.name}: {_text(error)}; correct the store URL") from error
             raise self._told(error) from error

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from reefknot.errors import ConfigError
+from reefknot.store.certificates import check_files
 
 #: Options that libpq knows too; the driver reads them from the URL.
 _DRIVER_OPTIONS = frozenset(
@@ -20,6 +21,7 @@ _OWN_OPTIONS = (
 
 #: Connections of a node that belong to the lanes of creates and reports.
 _LANES = 2
+_FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _LONGEST_IDENTIFIER = 63
 
 
@@ -65,6 +67,7 @@ def parse_url(url: str) -> Location:
     if unknown := sorted(set(options) - _DRIVER_OPTIONS - set(_OWN_OPTIONS)):
         known = ", ".join((*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
         raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {known}")
+    check_files(options, _FILES)
     driver = {name: value for name, value in options.items() if name in _DRIVER_OPTIONS}
     schema = options.get("schema") or "public"
     if len(schema.encode()) > _LONGEST_IDENTIFIER or "\0" in schema:

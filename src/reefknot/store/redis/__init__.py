@@ -103,7 +103,7 @@ async def _wait_for_servers(servers: Servers, scripts: dict[str, Script], addres
             return await _bucket_count(servers, scripts, address)
         except StoreUnavailable as error:
             if certificate := refused_certificate(error):
-                raise ConfigError(f"{error}; {certificate}; check tls-ca and the host in the store URL") from error
+                raise ConfigError(f"{certificate}; check tls-ca and the host in the store URL ({error})") from error
             left = until - clock.monotonic()
             if left <= 0:
                 raise

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 
 from reefknot.errors import ConfigError
+from reefknot.store.certificates import check_files
 
 _FORM = (
     "write redis://[user:password@]host[:port][/db][?prefix=reefknot], rediss://… for TLS, "
@@ -26,6 +27,7 @@ _KINDS: dict[str, tuple[Literal["single", "cluster", "sentinel"], bool]] = {
 _OPTIONS = frozenset(
     {"prefix", "buckets", "clock", "timeout", "wait", "allow-eviction", "tls-ca", "tls-cert", "tls-key"}
 )
+_FILES = ("tls-ca", "tls-cert", "tls-key")
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?")
 
 #: More buckets than this would make ids larger than what JSON readers keep exact.
@@ -69,6 +71,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """
         if not self.tls:
             return None
+        check_files({"tls-ca": self.tls_ca, "tls-cert": self.tls_cert, "tls-key": self.tls_key}, _FILES)
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             if self.tls_cert:

@@ -256,7 +256,7 @@ class Servers:
 
     async def _first_answer(self, seeds: tuple[Place, ...], *command: str) -> Any:
         """The first good answer of the known servers."""
-        problems = []
+        problems: list[StoreUnavailable] = []
         live = [place for place, connection in self._connections.items() if connection.lost is None]
         for place in dict.fromkeys((*seeds, *live) if self._address.kind == "sentinel" else (*live, *seeds)):
             try:
@@ -266,10 +266,10 @@ class Servers:
                     answer = await _asked(await self._connected(place), *command)
                 if answer:
                     return answer
-                problems.append(f"Redis {place[0]}:{place[1]} knows nothing of it")
+                problems.append(StoreUnavailable(f"Redis {place[0]}:{place[1]} knows nothing of it"))
             except StoreUnavailable as error:
-                problems.append(str(error))
-        raise StoreUnavailable("; ".join(problems))
+                problems.append(error)
+        raise StoreUnavailable("; ".join(map(str, problems))) from problems[-1]
 
     async def _ask_sentinel(self, place: Place, *command: str) -> Any:
         if place not in self._address.seeds:

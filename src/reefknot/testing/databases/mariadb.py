@@ -39,18 +39,16 @@ class MariaDbServer:
 
     Args:
         settings: server settings, for example ``{"default_time_zone": "+08:00"}``.
+        password: of the user ``reefknot``; made up if empty.
 
     Raises:
         RuntimeError: no MariaDB is installed, or it does not start; the text has its log.
     """
 
-    def __init__(self, *, settings: Mapping[str, str] | None = None) -> None:
-        programs = find_programs()
-        if programs is None:
-            raise RuntimeError("no MariaDB: apt-get install mariadb-server")
-        self._programs = programs
+    def __init__(self, *, settings: Mapping[str, str] | None = None, password: str = "") -> None:
+        self._programs = self._find_programs()
         self._settings = dict(settings or {})
-        self._password = secrets.token_hex(8)
+        self._password = password or secrets.token_hex(8)
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = Path()
         self.port = free_port()
@@ -85,13 +83,7 @@ class MariaDbServer:
         try:
             if os.geteuid() == 0:
                 shutil.chown(self._directory, "mysql")
-            self._install()
-            self.start()
-            self._run_sql(
-                f"CREATE USER 'reefknot'@'%' IDENTIFIED BY '{self._password}'; GRANT ALL ON *.* TO 'reefknot'@'%'"
-                " WITH GRANT OPTION"
-            )
-            self.create_database("test")
+            self._fill()
         except BaseException:
             self.stop()
             raise
@@ -101,6 +93,12 @@ class MariaDbServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    @property
+    def client_command(self) -> list[str]:
+        """A client that runs the SQL of its standard input as the administrator and prints the rows."""
+        client = [self._programs["mariadb"], "--no-defaults", "--user=root", f"--socket={self._socket}"]
+        return [*client, "--skip-column-names", "--unbuffered"]
 
     def start(self) -> None:
         """Start the server on its data and return when it takes connections."""
@@ -114,7 +112,7 @@ class MariaDbServer:
             "innodb_buffer_pool_size": "128M",
             **self._settings,
         }
-        command = [self._programs["mariadbd"], "--no-defaults", *_as_user()]
+        command = [self._programs["mariadbd"], "--no-defaults", *as_user()]
         command += [f"--{name}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(  # noqa: S603 - the server's own program, no shell
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -129,7 +127,8 @@ class MariaDbServer:
     def stop(self) -> None:
         """Stop the server, if it runs, and delete its data."""
         self._end(signal.SIGKILL)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory.is_absolute():  # it has one once it was started
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self, *, kill: bool = False) -> None:
         """Stop the server and start it on the same data and port.
@@ -152,6 +151,22 @@ class MariaDbServer:
         """SIGCONT to the server."""
         self._send(signal.SIGCONT)
 
+    def _find_programs(self) -> dict[str, str]:
+        """The paths of the programs by their names."""
+        if (programs := find_programs()) is None:
+            raise RuntimeError("no MariaDB: apt-get install mariadb-server")
+        return programs
+
+    def _fill(self) -> None:
+        """Make the data, start the server, create the user and the database."""
+        self._install()
+        self.start()
+        self._run_sql(
+            f"CREATE USER 'reefknot'@'%' IDENTIFIED BY '{self._password}'; GRANT ALL ON *.* TO 'reefknot'@'%'"
+            " WITH GRANT OPTION"
+        )
+        self.create_database("test")
+
     @property
     def _socket(self) -> Path:
         return self._directory / "socket"
@@ -163,7 +178,7 @@ class MariaDbServer:
     def _install(self) -> None:
         """Make the system tables."""
         command = [self._programs["mariadb-install-db"], "--no-defaults", f"--datadir={self._directory / 'data'}"]
-        command += ["--skip-test-db", "--auth-root-authentication-method=normal", *_as_user()]
+        command += ["--skip-test-db", "--auth-root-authentication-method=normal", *as_user()]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - as above
         if done.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {done.stdout}{done.stderr}")
@@ -175,16 +190,17 @@ class MariaDbServer:
             return False
         return True
 
-    def _run_sql(self, script: str) -> None:
-        """Run a script as the administrator."""
-        subprocess.run(  # noqa: S603 - as above
-            [self._programs["mariadb"], "--no-defaults", "--user=root", f"--socket={self._socket}"],
+    def _run_sql(self, script: str) -> str:
+        """Run a script as the administrator; what it printed."""
+        done = subprocess.run(  # noqa: S603 - as above
+            self.client_command,
             input=script,
             text=True,
             check=True,
             capture_output=True,
             timeout=_START_SECONDS,
         )
+        return done.stdout
 
     def _send(self, signum: signal.Signals) -> None:
         if self._process is not None:
@@ -203,6 +219,6 @@ class MariaDbServer:
         self._process = None
 
 
-def _as_user() -> list[str]:
+def as_user() -> list[str]:
     """The server refuses to run as root."""
     return ["--user=mysql"] if os.geteuid() == 0 else []

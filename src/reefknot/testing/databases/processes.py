@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
 import time
 from pathlib import Path
+
+
+def find_bundled(place: str, program: str) -> Path | None:
+    """A server's program in a folder, or in a Python package that brings it.
+
+    Args:
+        place: the path of a folder or of the program itself, or the name of an importable package.
+        program: the program's file name.
+    """
+    path = Path(place)
+    if path.is_file():
+        return path.resolve()
+    if path.is_dir():
+        found = path / program
+        return found.resolve() if found.is_file() else None
+    spec = importlib.util.find_spec(place) if place.isidentifier() else None
+    if spec is None or not spec.origin:
+        return None
+    return max((path for path in Path(spec.origin).parent.rglob(program) if path.is_file()), default=None)
 
 
 def free_port() -> int:

