@@ -336,4 +336,5 @@ def _caller_settings(config: Config, make_id: Callable[[], str], discovery: Serv
         user_agent=f"reefknot/{__version__}",
         local_host="host.docker.internal" if config.is_docker else "",
         discovery=discovery,
+        grpc_service_config=config.grpc_service_config,
     )

@@ -226,7 +226,6 @@ def gids() -> list[Bad]:
 def urls_and_headers() -> list[Bad]:
     """URLs and headers that would do something else than they say."""
     spoof = "has a query parameter {!r} of its own; the server adds it to every call"
-    http_only = "no installed caller takes a http branch with a URL like {!r}"
     urls = [
         ("own gid", f"{NOWHERE}?gid=1", 400, spoof.format("gid")),
         ("own op", f"{NOWHERE}?a=1&op=action", 400, spoof.format("op")),
@@ -245,8 +244,18 @@ def urls_and_headers() -> list[Bad]:
             "contains a space or a control character; percent-encode it",
         ),
         ("space", "http://127.0.0.1/a b", 400, "contains a space or a control character; percent-encode it"),
-        ("scheme ftp", "ftp://127.0.0.1/", 400, "the scheme ftp:// cannot be called over HTTP"),
-        ("scheme file", "file:///etc/passwd", 400, "the scheme file:// cannot be called over HTTP"),
+        (
+            "scheme ftp",
+            "ftp://127.0.0.1/",
+            400,
+            "no discovery driver reads ftp://",
+        ),
+        (
+            "scheme file",
+            "file:///etc/passwd",
+            400,
+            "no discovery driver reads file://",
+        ),
         ("no scheme", "127.0.0.1/a", 400, "it is not a URL of the form http://host/path"),
         ("no host", "http:///a", 400, "it has no valid host name in ''"),
         ("port 0", "http://127.0.0.1:0/", 400, "'0' is not a port number from 1 to 65535"),
@@ -270,15 +279,22 @@ def urls_and_headers() -> list[Bad]:
             f"query_prepared: {spoof.format('gid')}",
         )
     )
-    bad.append(
-        post(
-            "grpc URL",
-            "submit",
-            saga(protocol="grpc", steps=[{"action": "localhost:1/a.B/c", "compensate": ""}]),
-            400,
-            "steps[0].action: " + http_only.format("localhost:1/a.B/c").replace("a http", "a grpc"),
-        )
-    )
+    grpc_urls = [
+        ("no method", "localhost:1", "no '/' found between the target and the method; write {}"),
+        ("no port", "localhost/a.B/c", "no port found in 'localhost'; write {}"),
+        ("half a method", "localhost:1/c", "'/c' names no method; write {}"),
+        (
+            "a password",
+            "me:secret@localhost:1/a.B/c",
+            "it contains a user name or password; send them in a branch header",
+        ),
+        ("a scheme", "xds:///bank/a.B/c", "no discovery driver reads xds://"),
+    ]
+    for protocol in ("grpc", "json-rpc"):
+        for name, url, problem in grpc_urls:
+            text = "steps[0].action: " + problem.format("host:port/package.Service/Method")
+            request = saga(protocol=protocol, steps=[{"action": url, "compensate": ""}])
+            bad.append(post(f"{protocol} URL with {name}", "submit", request, 400, text))
     topic = [{"action": "topic://news", "compensate": ""}]
     bad.append(
         post(

@@ -65,6 +65,8 @@ class CallerSettings:
         ssl_context: for ``https://``; without it the system's certificate authorities are trusted.
         discovery: for URLs with a scheme of service discovery; without it they are refused. Whoever made it
             closes it.
+        grpc_service_config: the service config of gRPC channels, as JSON:
+            https://github.com/grpc/grpc/blob/master/doc/service_config.md
     """
 
     make_id: Callable[[], str]
@@ -76,6 +78,7 @@ class CallerSettings:
     local_host: str = ""
     ssl_context: ssl.SSLContext | None = None
     discovery: Discovery | None = None
+    grpc_service_config: str = '{"loadBalancingConfig": [{"round_robin": {}}]}'
 
 
 class BranchCall(msgspec.Struct, frozen=True):

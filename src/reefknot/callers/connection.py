@@ -35,13 +35,15 @@ class ExchangeFailed(Exception):
         text: what happened, in words.
         heard: whether at least one byte of an answer came.
         lost: whether the connection broke, as opposed to a time limit or a refused answer.
+        sent: whether a part of the request may have been sent.
     """
 
-    def __init__(self, text: str, *, heard: bool, lost: bool = False) -> None:
+    def __init__(self, text: str, *, heard: bool, lost: bool = False, sent: bool = True) -> None:
         super().__init__(text)
         self.text = text
         self.heard = heard
         self.lost = lost
+        self.sent = sent
 
 
 class Connection(asyncio.Protocol):

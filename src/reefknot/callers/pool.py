@@ -77,6 +77,7 @@ class ConnectionPool:
         if site is None:
             site = self._sites[address] = _Site(address)
         connection = site.idle.pop() if site.idle else await self._take_slot(site, deadline)
+        sent = connection is not None
         try:
             if connection is not None:
                 try:
@@ -85,7 +86,7 @@ class ConnectionPool:
                     if failure.heard or not failure.lost:
                         raise
                     connection = None
-            connection = await self._connect(loop, address, deadline)
+            connection = await self._connect(loop, address, deadline, sent=sent)
             return await connection.send(request, max(deadline - loop.time(), 0.0))
         finally:
             self._give_back(loop, site, connection)
@@ -116,20 +117,22 @@ class ConnectionPool:
             else:
                 site.waiting.pop(turn, None)
             if isinstance(error, TimeoutError):
-                text = f"all {self._slot_limit} connections to {_show(site.address)} stayed busy"
-                raise ExchangeFailed(text, heard=False) from None
+                text = f"all {self._slot_limit} connections to {show(site.address)} stayed busy"
+                raise ExchangeFailed(text, heard=False, sent=False) from None
             raise
 
-    async def _connect(self, loop: asyncio.AbstractEventLoop, address: Address, deadline: float) -> Connection:
+    async def _connect(
+        self, loop: asyncio.AbstractEventLoop, address: Address, deadline: float, *, sent: bool
+    ) -> Connection:
         try:
             async with asyncio.timeout_at(deadline):
                 _, connection = await loop.create_connection(
                     lambda: Connection(loop, partial(self._drop_idle, address), self._body_limit), *address
                 )
         except TimeoutError:
-            raise ExchangeFailed(f"no connection to {_show(address)} in time", heard=False) from None
+            raise ExchangeFailed(f"no connection to {show(address)} in time", heard=False, sent=sent) from None
         except (OSError, UnicodeError) as error:
-            raise ExchangeFailed(f"cannot connect to {_show(address)}: {error}", heard=False) from None
+            raise ExchangeFailed(f"cannot connect to {show(address)}: {error}", heard=False, sent=sent) from None
         return connection
 
     def _give_back(self, loop: asyncio.AbstractEventLoop, site: _Site, connection: Connection | None) -> None:
@@ -181,6 +184,7 @@ class ConnectionPool:
             self._reaper = loop.call_later(oldest - limit, self._reap, loop)
 
 
-def _show(address: Address) -> str:
+def show(address: Address) -> str:
+    """The address as a URL says it, an IPv6 address in brackets."""
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -21,7 +21,7 @@ _KEPT_IN_QUERY = _KEPT + '"<>\\^`{|}'
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _CACHED_TARGETS = 2048
-_LOCAL_HOSTS = ("localhost", "127.0.0.1")
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
 
 
 class Target(NamedTuple):
@@ -61,7 +61,7 @@ class Targets:
         target = self._known.get(url)
         if target is None:
             target = read_target(url)
-            if self._local_host and target.address[0] in _LOCAL_HOSTS:
+            if self._local_host and target.address[0] in LOCAL_HOSTS:
                 target = target._replace(
                     address=(self._local_host, target.address[1]),
                     host_header=target.host_header.replace(target.address[0], self._local_host, 1),
@@ -75,6 +75,11 @@ class Targets:
 def is_jsonrpc(protocol: str, url: str) -> bool:
     """Whether a branch is called over JSON-RPC: DTM's rule, by the text of the URL."""
     return protocol == "json-rpc" and url.startswith(("http://", "https://")) and "method" in url
+
+
+def names_service(url: str) -> bool:
+    """Whether a URL names a service that has to be found first, like ``etcd:///bank/TransOut``."""
+    return "://" in url and not url.lower().startswith(("http://", "https://"))
 
 
 def read_target(url: str) -> Target:
@@ -94,7 +99,7 @@ def read_target(url: str) -> Target:
     authority = match["authority"]
     if "@" in authority:
         return Target(problem="it contains a user name or password; send them in a branch header")
-    host, shown, port, problem = _read_authority(authority, _DEFAULT_PORTS[scheme])
+    host, shown, port, problem = read_authority(authority, _DEFAULT_PORTS[scheme])
     if problem:
         return Target(problem=problem)
     query = match["query"] or ""
@@ -120,8 +125,12 @@ def branch_query(call: BranchCall) -> str:
     return f"branch_id={branch_id}&gid={gid}&op={op}&trans_type={mode}"
 
 
-def _read_authority(authority: str, default_port: int) -> tuple[str, str, int, str]:
-    """Host to connect to, host as shown in a Host header, port, and what is wrong."""
+def read_authority(authority: str, default_port: int) -> tuple[str, str, int, str]:
+    """Read ``host`` or ``host:port``; the host is a name or an IP address, IPv6 in brackets.
+
+    Returns:
+        Host to connect to, host as shown in a Host header, port, and what is wrong, in words.
+    """
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
         shown = f"[{host}]"

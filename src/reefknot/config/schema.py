@@ -289,7 +289,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         str, Meta(pattern=r"^(/.*)?$", description="path before the operator's pages", extra=NOT_YET)
     ] = ""
     grpc_service_config: Annotated[
-        str, Meta(description="gRPC client configuration as JSON", extra={**NOT_YET, "json": True})
+        str, Meta(description="service config of the gRPC channels to branches, as JSON", extra={"json": True})
     ] = '{"loadBalancingConfig": [{"round_robin":{}}]}'
 
     lease_seconds: Annotated[

@@ -62,11 +62,10 @@ class Hosts:
         self._hosts: OrderedDict[str, Host] = OrderedDict()
 
     def of(self, url: str) -> Host:
-        """The host of a URL or of a gRPC target."""
+        """The host of a URL."""
         name = self._names.get(url)
         if name is None:
-            parts = url.split("/", 3)
-            name = parts[2] if len(parts) > 2 and not parts[1] else parts[0]
+            name = host_name(url)
             if len(self._names) >= HOSTS_MOST:
                 self._names.clear()
             self._names[url] = name
@@ -131,3 +130,18 @@ class Hosts:
             turn = host.queue.popleft()
             if not turn.done():
                 turn.set_result(False)
+
+
+def host_name(url: str) -> str:
+    """What stands for the participant in a branch URL, so that all its branches have one bulkhead.
+
+    Host and port of ``http://host:port/path`` and of ``host:port/package.Service/Method``. A URL of service
+    discovery names the registry where others name the host, so the service behind it counts too:
+    ``etcd://registry:2379/bank`` of ``etcd://registry:2379/bank/package.Service/Method``.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url.partition("/")[0]
+    if scheme.lower() in ("http", "https"):
+        return rest.partition("/")[0]
+    return "/".join(url.partition("?")[0].split("/", 4)[:4])

@@ -1,11 +1,11 @@
-"""What the HTTP or JSON-RPC answer of a branch means: bytes in, an ``Outcome`` out.
+"""What the HTTP, JSON-RPC or gRPC answer of a branch means: bytes or text in, an ``Outcome`` out.
 
 The four outcomes and the codes that stand for them (section "Branch calls" of docs/compatibility.md):
 
-    HTTP 2xx                         Success, unless the body says FAILURE or ONGOING
-    HTTP 409, JSON-RPC code -32901   Failure: a definite refusal
-    HTTP 425, JSON-RPC code -32902   Ongoing: ask again
-    everything else                  Unknown
+    HTTP 2xx, gRPC OK                                     Success, unless the body says FAILURE or ONGOING
+    HTTP 409, JSON-RPC code -32901, gRPC ABORTED          Failure: a definite refusal
+    HTTP 425, JSON-RPC -32902, gRPC FAILED_PRECONDITION   Ongoing: ask again
+    everything else                                       Unknown
 
 A wrong Failure starts compensations of work that may have been done, and a wrong Success forgets
 work that was not. So with ``Matching.EXACT`` the status decides first, and a body counts only where
@@ -122,6 +122,27 @@ def jsonrpc_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
     if code == names.JSONRPC_ONGOING:
         return _ongoing(text)
     return Unknown(reason_text(b"JSON-RPC error: " + body[: 4 * TEXT_LIMIT]))
+
+
+def grpc_outcome(code: int, name: str, text: str) -> Outcome:
+    """Say what the answer to a gRPC branch call means.
+
+    No gRPC library makes ABORTED or FAILED_PRECONDITION by itself, so these two are the participant's
+    own words: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+
+    Args:
+        code: the status code.
+        name: how it is called, for the error text.
+        text: the status message. Only old clients say by it that ABORTED means ongoing.
+    """
+    if code == names.GRPC_OK:
+        return _SUCCESS
+    message = text.encode(errors="replace")
+    if code == names.GRPC_FAILED_PRECONDITION or (code == names.GRPC_ABORTED and text == names.ONGOING):
+        return _ongoing(message)
+    if code == names.GRPC_ABORTED:
+        return _failure(message)
+    return Unknown(reason_text(f"gRPC status {name}: ".encode() + message[: 4 * TEXT_LIMIT]))
 
 
 def _stated_result(body: bytes) -> Outcome:

@@ -33,6 +33,26 @@ async def test_urls_of_one_host_share_a_bulkhead_and_grpc_targets_have_one() -> 
     assert all_hosts.of("http://a:1/x") is all_hosts.of("http://a:1/y?z=1")
     assert all_hosts.of("http://a:1/x") is not all_hosts.of("http://a:2/x")
     assert all_hosts.of("a:1/pkg.Service/Method") is all_hosts.of("http://a:1/x")
+    assert all_hosts.of("a:2/pkg.Service/Method") is not all_hosts.of("a:1/pkg.Service/Method")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("etcd://registry:2379/bank/pkg.Service/Method", "etcd://registry:2379/bank"),
+        ("discovery:///bank/pkg.Service/Method", "discovery:///bank"),
+        ("nacos://bank/TransOut?group=a", "nacos://bank/TransOut"),
+        ("etcd://registry:2379", "etcd://registry:2379"),
+        ("HTTP://a:1/x", "a:1"),
+        ("http://a:1", "a:1"),
+    ],
+)
+async def test_services_of_one_registry_have_bulkheads_of_their_own(url: str, name: str) -> None:
+    all_hosts, _ = hosts()
+
+    all_hosts.of(url)
+
+    assert list(all_hosts._hosts) == [name]
 
 
 async def test_a_call_beyond_the_limit_waits_for_a_place() -> None:
