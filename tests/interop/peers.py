@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlencode
 
 import pytest
@@ -58,6 +58,7 @@ class Result(NamedTuple):
 
     gid: str
     error: str
+    result: str = ""
 
 
 class Peer:
@@ -73,7 +74,6 @@ class Peer:
     def __init__(self, command: list[str], log: Path) -> None:
         self._command, self._log = command, log
         self._process: subprocess.Popen[str] | None = None
-        self._output: IO[str] | None = None
         self.port = 0
 
     def __enter__(self) -> Self:
@@ -99,14 +99,15 @@ class Peer:
         """SIGKILL, and wait for the end."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(20)
-            self._process.stdin.close()
-            self._process.stdout.close()
-            self._process = None
+            self.wait()
 
     def wait(self) -> int:
         """Wait until it ends by itself; its exit code."""
-        return self._process.wait(CASE_SECONDS)
+        code = self._process.wait(CASE_SECONDS)
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process = None
+        return code
 
     def get(self, path: str, **query: object) -> tuple[int, Any]:
         """Ask it; the status and the JSON of the answer."""
@@ -120,7 +121,7 @@ class Peer:
         """Run a case; what the client returned or raised."""
         status, answer = self.get("/run", case=case, **query)
         assert status == 200, answer
-        return Result(answer["gid"], answer["error"])
+        return Result(**answer)
 
     def _send(self, method: str, path: str, body: bytes | None) -> tuple[int, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=CASE_SECONDS)

@@ -1,0 +1,296 @@
+"""A bank in Go: global transactions over HTTP and gRPC, branches on MariaDB, PostgreSQL and Redis.
+
+It uses Go's own HTTP, gRPC and database libraries and speaks DTM's protocol as DTM's Go client does,
+but it is a program of ours: that client's code is not in it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import secrets
+
+import pytest
+
+from interop.bank import AMOUNT, MOVED, REFUSED, START, UNMOVED, Money, Pair
+from interop.peers import Peer
+from reefknot.testing.server import ServerProcess, free_port
+
+pytestmark = pytest.mark.interop
+
+#: What the server's polling and the transactions' timeouts add up to, with time for a loaded machine.
+RESUMED_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def store(request):
+    """The URL of an empty store of the kind that is asked for."""
+    kind = request.param
+    if kind == "sqlite":
+        return f"sqlite:///{request.getfixturevalue('tmp_path_factory').mktemp('go')}/store.db"
+    if kind == "mariadb":
+        return request.getfixturevalue("mariadb").create_database(f"go_{secrets.token_hex(6)}")
+    if kind == "postgres":
+        return f"{request.getfixturevalue('xa_postgres').url}?schema=go_{secrets.token_hex(6)}"
+    return f"{request.getfixturevalue('redis').url}?prefix=go{secrets.token_hex(6)}"
+
+
+@pytest.fixture(scope="module")
+def server(store, tmp_path_factory):
+    settings = {
+        "REEFKNOT_RETRY_INTERVAL": "1",
+        "REEFKNOT_TRANS_CRON_INTERVAL": "1",
+        "REEFKNOT_CONFIG_UPDATE_INTERVAL": "1",
+        "REEFKNOT_GRPC_PORT": str(free_port()),
+    }
+    log = tmp_path_factory.mktemp("go") / "log"
+    with ServerProcess(store, environment=settings, log=log) as server:
+        server.grpc_address = f"127.0.0.1:{settings['REEFKNOT_GRPC_PORT']}"
+        yield server
+        assert server.alive
+        assert "request failed" not in server.log_text()
+
+
+@pytest.fixture(scope="module")
+def peer(go_bank, server, banks, tmp_path_factory):
+    command = [go_bank, "-server", server.url, "-grpc-server", server.grpc_address]
+    command += ["-http-port", str(free_port()), "-grpc-port", str(free_port())]
+    for kind, bank in banks.items():
+        command += [f"-{kind}", bank.data_source]
+    with Peer(command, tmp_path_factory.mktemp("go") / "peer") as peer:
+        yield peer
+    assert all(bank.unfinished() == [] for bank in banks.values())
+
+
+@pytest.fixture(params=["http", "grpc"])
+def protocol(request):
+    return request.param
+
+
+class Case:
+    """Runs one case of the program and looks at what became of it."""
+
+    def __init__(self, peer, server, banks, protocol):
+        self.server, self.peer = server, peer
+        self._banks, self._protocol = banks, protocol
+        self.gid = f"go-{secrets.token_hex(8)}"
+
+    def between(self, giver, taker, *, taker_exists=True):
+        """Open the accounts that it moves money between."""
+        self.pair = Pair(self._banks[giver], self._banks[taker], taker_exists=taker_exists)
+        return self
+
+    def run(self, case, *, amount=AMOUNT, **options):
+        """Run it to its client's end; what the client's user sees."""
+        return self.peer.run(case, gid=self.gid, protocol=self._protocol, amount=amount, **self.pair.query(), **options)
+
+    def run_and_die(self, case, **options):
+        """Run it until the program kills itself."""
+        with pytest.raises((http.client.HTTPException, ConnectionError)):
+            self.run(case, **options)
+        assert self.peer.wait() == -9
+
+    def ends(self, status, money, *, seconds=RESUMED_SECONDS):
+        """Check how it ended, on the server and in the banks."""
+        assert self.server.wait_for(self.gid, "succeed", "failed", seconds=seconds) == status
+        assert self.pair.money() == money
+
+    def reason(self):
+        """Why it was rolled back, as the server keeps it."""
+        return self.server.get("query", gid=self.gid).json()["transaction"].get("rollback_reason", "")
+
+
+@pytest.fixture
+def case(peer, server, banks, protocol):
+    return Case(peer, server, banks, protocol)
+
+
+BANKS = ["mariadb", "postgres", "redis"]
+SQL_BANKS = BANKS[:2]
+
+
+@pytest.mark.parametrize("bank", BANKS)
+class TestSaga:
+    @pytest.mark.parametrize("kind", ["saga", "saga_wait", "saga_concurrent", "saga_order"])
+    def test_succeeds(self, case, bank, kind):
+        assert case.between(bank, bank).run(kind).error == ""
+        case.ends("succeed", MOVED)
+
+    @pytest.mark.parametrize("kind", ["saga", "saga_wait", "saga_concurrent", "saga_order"])
+    def test_rolls_back(self, case, bank, kind):
+        # The barrier on Redis looks at the account first: there even the compensation of a missing one is refused.
+        taker = "mariadb" if bank == "redis" else bank
+        error = case.between(bank, taker, taker_exists=False).run(kind).error
+        assert ("FAILURE" in error) == (kind == "saga_wait"), error
+        case.ends("failed", REFUSED)
+        assert "FAILURE" in case.reason()
+
+
+def test_saga_step_that_is_ongoing_is_called_again(case):
+    assert case.between("mariadb", "postgres").run("saga", ongoing=1).error == ""
+    case.ends("succeed", MOVED)
+
+
+def test_saga_between_two_databases(case):
+    case.between("redis", "postgres").run("saga")
+    case.ends("succeed", MOVED)
+
+
+def test_gid_from_the_server(case):
+    case.gid = ""
+    case.gid = case.between("mariadb", "mariadb").run("saga").gid
+    assert len(case.gid) == 22
+    case.ends("succeed", MOVED)
+
+
+def test_a_call_that_is_repeated_does_nothing(case):
+    case.between("mariadb", "postgres").run("saga")
+    case.ends("succeed", MOVED)
+    for branch, store, account, amount in (
+        ("01", "mariadb", case.pair.giving, -AMOUNT),
+        ("02", "postgres", case.pair.taking, AMOUNT),
+    ):
+        names = {"gid": case.gid, "trans_type": "saga", "branch_id": branch, "op": "action"}
+        body = {"store": store, "account": account, "amount": amount}
+        assert case.peer.post("/bank/action", body, **names) == (200, {"dtm_result": "SUCCESS"})
+    assert case.pair.money() == MOVED
+
+
+@pytest.mark.parametrize("bank", BANKS)
+class TestMsg:
+    def test_do_and_submit(self, case, bank):
+        assert case.between(bank, "mariadb").run("msg").error == ""
+        case.ends("succeed", MOVED)
+
+    def test_the_business_refuses(self, case, bank):
+        error = case.between(bank, "mariadb").run("msg", amount=START + 1).error
+        assert "FAILURE" in error
+        case.ends("failed", UNMOVED)
+
+
+def test_msg_whose_receiver_is_still_at_work(case):
+    assert case.between("redis", "mariadb").run("msg", ongoing=1).error == ""
+    case.ends("succeed", MOVED)
+
+
+@pytest.mark.parametrize("bank", ["mariadb", "redis"])
+class TestMsgOfADeadSender:
+    """The server asks the query address of a sender that was killed and started again."""
+
+    def test_that_had_committed(self, case, bank):
+        case.between(bank, "mariadb").run_and_die("msg", crash="before_submit", timeout=1)
+        assert case.server.status(case.gid) == "prepared"
+        assert case.pair.money() == [Money(START - AMOUNT), Money(START)]
+        case.peer.start()
+        case.ends("succeed", MOVED)
+
+    def test_that_had_not_committed(self, case, bank):
+        case.between(bank, "mariadb").run_and_die("msg", crash="before_commit", timeout=1)
+        case.peer.start()
+        case.ends("failed", UNMOVED)
+
+
+def test_topic(case):
+    topic = f"topic{secrets.token_hex(6)}"
+    case.between("mariadb", "postgres")
+    assert "topic not found" in case.run("msg_topic", topic=topic).error
+    assert case.pair.money() == UNMOVED
+    assert case.run("topic_subscribe", topic=topic).error == ""
+    assert "this url exists" in case.run("topic_subscribe", topic=topic).error
+    case.gid = f"go-{secrets.token_hex(8)}"
+    assert case.run("msg_topic", topic=topic).error == ""
+    case.ends("succeed", MOVED)
+    assert case.run("topic_unsubscribe", topic=topic).error == ""
+    assert "this topic is empty" in case.run("topic_unsubscribe", topic=topic).error
+    assert case.run("topic_delete", topic=topic).error == ""
+    assert case.run("topic_delete", topic=topic).error != ""
+
+
+@pytest.mark.parametrize("bank", SQL_BANKS)
+class TestTcc:
+    @pytest.mark.parametrize("kind", ["tcc", "tcc_nested"])
+    def test_succeeds(self, case, bank, kind):
+        assert case.between(bank, bank).run(kind).error == ""
+        case.ends("succeed", MOVED)
+        assert len(case.server.branches(case.gid)) == (4 if kind == "tcc" else 6)
+
+    @pytest.mark.parametrize("kind", ["tcc", "tcc_nested"])
+    def test_rolls_back(self, case, bank, kind):
+        error = case.between(bank, bank, taker_exists=False).run(kind).error
+        assert "FAILURE" in error
+        case.ends("failed", REFUSED)
+        assert "FAILURE" in case.reason()
+
+
+@pytest.mark.parametrize(
+    ("giver", "taker"), [("mariadb", "mariadb"), ("postgres", "postgres"), ("mariadb", "postgres")]
+)
+class TestXa:
+    def test_succeeds(self, case, giver, taker):
+        assert case.between(giver, taker).run("xa").error == ""
+        case.ends("succeed", MOVED)
+
+    def test_rolls_back(self, case, giver, taker):
+        assert "FAILURE" in case.between(giver, taker, taker_exists=False).run("xa").error
+        case.ends("failed", REFUSED)
+
+
+def test_tcc_try_that_comes_after_its_cancel(case):
+    """The transaction times out while the second try is under way; that try then finds the door shut."""
+    assert case.between("mariadb", "postgres").run("tcc", late="yes", timeout=1).error
+    case.ends("failed", UNMOVED)
+    assert case.reason() == "Timeout after 1 seconds"
+
+
+@pytest.mark.parametrize("mode", ["tcc", "xa"])
+def test_a_dead_client_is_rolled_back(case, mode):
+    case.between("mariadb", "postgres").run_and_die(mode, crash="in_between", timeout=1)
+    assert case.server.status(case.gid) == "prepared"
+    case.peer.start()
+    case.ends("failed", UNMOVED)
+
+
+WORKFLOWS = ["workflow_saga", "workflow_tcc", "workflow_xa", "workflow_mixed"]
+
+
+@pytest.mark.parametrize("kind", WORKFLOWS)
+@pytest.mark.parametrize("bank", SQL_BANKS)
+class TestWorkflow:
+    def test_succeeds(self, case, bank, kind):
+        said = case.between(bank, bank).run(kind)
+        assert said.error == ""
+        case.ends("succeed", MOVED)
+        # A second start returns what the first returned and does nothing.
+        assert case.run(kind) == said
+        assert case.pair.money() == MOVED
+
+    def test_rolls_back(self, case, bank, kind):
+        assert "FAILURE" in case.between(bank, bank, taker_exists=False).run(kind).error
+        case.ends("failed", REFUSED)
+        assert "FAILURE" in case.reason()
+        assert "FAILURE" in case.run(kind).error
+
+
+@pytest.mark.parametrize("kind", WORKFLOWS)
+class TestWorkflowOfAWorkerThatCrashed:
+    def test_resumes(self, case, kind):
+        case.between("mariadb", "postgres").run_and_die(kind, crash="in_between")
+        assert case.server.status(case.gid) == "prepared"
+        case.peer.start()
+        case.ends("succeed", MOVED)
+
+    def test_rolls_back(self, case, kind):
+        case.between("mariadb", "postgres", taker_exists=False).run_and_die(kind, crash="in_between")
+        case.peer.start()
+        case.ends("failed", REFUSED)
+
+
+def test_workflow_resumes_in_the_second_phase(case):
+    case.between("mariadb", "postgres").run_and_die("workflow_mixed", crash="in_the_second_phase")
+    case.peer.start()
+    case.ends("succeed", MOVED)
+
+
+def test_workflow_waits_for_an_ongoing_step(case):
+    said = case.between("mariadb", "postgres").run("workflow_saga", ongoing=1)
+    assert "ONGOING" in said.error
+    case.ends("succeed", MOVED)
