@@ -12,9 +12,8 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from reefknot.callers import channels
 from reefknot.callers.base import BranchCall, CallerSettings
-from reefknot.callers.grpc import GrpcCaller, service_target
+from reefknot.callers.grpc import GrpcCaller, channels, service_target
 from reefknot.model import Failure, Ongoing, Outcome, Success, Unknown
 from reefknot.testing.grpc_participant import ERROR, FAILURE, HANG_UP, ONGOING, GrpcParticipant, Say
 from reefknot.wire.proto.workflow_pb2 import WorkflowData
@@ -305,7 +304,7 @@ async def test_an_unused_connection_is_closed(bank):
         assert await caller.call(branch_call(bank.url(OUT))) == Success()
         (channel,) = caller._channels._channels.values()
         until = time.monotonic() + 10
-        while channel.channel.get_state() is not grpc.ChannelConnectivity.IDLE:
+        while channel.state is not grpc.ChannelConnectivity.IDLE:
             assert time.monotonic() < until
             await asyncio.sleep(0.1)
         assert await caller.call(branch_call(bank.url(OUT))) == Success()

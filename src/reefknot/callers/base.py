@@ -35,10 +35,14 @@ class Discovery(Protocol):
         """
         ...
 
-    async def addresses(self, target: str) -> tuple[tuple[str, int], ...]:
+    async def addresses(self, target: str, scheme: str) -> tuple[tuple[str, int], ...]:
         """Where the service can be called now: hosts and ports, at least one, without brackets.
 
         Answered from a short memory most of the time. It is called at every branch call.
+
+        Args:
+            target: the first part of what ``split`` returned.
+            scheme: the protocol that is spoken there, ``grpc`` or ``http``: a service may offer both.
 
         Raises:
             DiscoveryError: the registry cannot be asked and nothing is remembered, or nobody is registered.

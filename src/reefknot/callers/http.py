@@ -28,7 +28,7 @@ class HttpCaller:
         self._matching = settings.matching
         self._client = BranchClient(settings)
         self._targets = Targets(settings.local_host)
-        self._services = Services(settings.discovery)
+        self._services = Services(settings.discovery, "http")
 
     def accepts(self, protocol: str, url: str) -> bool:
         """Every URL of an http transaction, and every http(s) URL of any other but JSON-RPC calls."""

@@ -15,10 +15,12 @@ class Services:
 
     Args:
         discovery: knows the schemes and asks the registries; None where there is none.
+        scheme: the protocol of the calls, ``grpc`` or ``http``.
     """
 
-    def __init__(self, discovery: Discovery | None) -> None:
+    def __init__(self, discovery: Discovery | None, scheme: str = "grpc") -> None:
         self._discovery = discovery
+        self._scheme = scheme
         self._split: dict[str, tuple[str, str]] = {}
         #: How many calls of a target were served from here; its addresses take turns by it.
         self._turns: dict[str, int] = {}
@@ -62,7 +64,7 @@ class Services:
             raise DiscoveryError("no service discovery is set up (MicroService.Driver)")
         try:
             async with asyncio.timeout(timeout_seconds):
-                found = await self._discovery.addresses(target)
+                found = await self._discovery.addresses(target, self._scheme)
         except TimeoutError:
             raise DiscoveryError("the registry did not answer in time") from None
         if not found:

@@ -6,15 +6,18 @@ import asyncio
 import importlib.util
 import ipaddress
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from reefknot.callers.base import BranchCall, CallerSettings, DiscoveryError
-from reefknot.callers.channels import Channel, Channels
+from reefknot.callers.grpc.channels import Channels
 from reefknot.callers.pool import Address, show
 from reefknot.callers.services import Services
 from reefknot.callers.target import LOCAL_HOSTS, names_service, read_authority
 from reefknot.model import Outcome, Unknown
-from reefknot.wire.outcome import grpc_outcome, reason_text
+from reefknot.wire.outcome import reason_text
+
+if TYPE_CHECKING:
+    from reefknot.callers.grpc.channel import Pairs
 
 _METHOD = re.compile(r"/[!-.0-~]+/[!-~]+")
 _KEY = re.compile(r"[0-9a-z_.-]+")
@@ -23,8 +26,6 @@ _VALUE = re.compile(r"[\x20-\x7e]*")
 #: DTM asks an application by this method to go on with a workflow; it alone has a message of DTM's.
 _WORKFLOW_METHOD = "/workflow.Workflow/Execute"
 _CACHED_URLS = 2048
-
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 class MetadataError(ValueError):
@@ -53,7 +54,7 @@ class GrpcCaller:
 
     def __init__(self, settings: CallerSettings) -> None:
         self._channels = Channels(settings)
-        self._services = Services(settings.discovery)
+        self._services = Services(settings.discovery, "grpc")
         self._local_host = settings.local_host
         self._places: dict[str, Place] = {}
 
@@ -84,20 +85,18 @@ class GrpcCaller:
         """Close unused channels; calls in flight end by themselves."""
         await self._channels.close()
 
-    async def _call_service(self, call: BranchCall, place: Place, metadata: Metadata) -> Outcome:
+    async def _call_service(self, call: BranchCall, place: Place, metadata: Pairs) -> Outcome:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + call.timeout_seconds
         target = service_target(await self._services.addresses(place.target, call.timeout_seconds))
         return await self._call(target, place.method, call.payload, metadata, deadline - loop.time())
 
-    async def _call(
-        self, target: str, method: str, payload: bytes, metadata: Metadata, timeout_seconds: float
-    ) -> Outcome:
+    async def _call(self, target: str, method: str, payload: bytes, metadata: Pairs, timeout_seconds: float) -> Outcome:
         if method == _WORKFLOW_METHOD:
             payload = workflow_message(payload)
         channel = self._channels.enter(target)
         try:
-            return await _exchange(channel, method, payload, metadata, timeout_seconds)
+            return await channel.call(method, payload, metadata, timeout_seconds)
         finally:
             await self._channels.leave(channel)
 
@@ -133,31 +132,7 @@ class GrpcCaller:
         return Place(f"dns:///{show((host, port))}", method, problem=problem or _method_problem(method))
 
 
-async def _exchange(
-    channel: Channel, method: str, payload: bytes, metadata: Metadata, timeout_seconds: float
-) -> Outcome:
-    """Make one call on a channel."""
-    import grpc.aio  # noqa: PLC0415 - the channel has imported it
-
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-    call = channel.method(method)(payload, timeout=max(timeout_seconds, 0.0), metadata=metadata)
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        code = error.code()
-        outcome = grpc_outcome(code.value[0], code.name, error.details() or "")
-        if not isinstance(outcome, Unknown):
-            return outcome
-        # Statuses of the library look like those of a participant. An answer leaves the channel ready.
-        silent = (code is grpc.StatusCode.DEADLINE_EXCEEDED and loop.time() - started >= timeout_seconds) or (
-            code is grpc.StatusCode.UNAVAILABLE and channel.channel.get_state() is not grpc.ChannelConnectivity.READY
-        )
-        return Unknown(outcome.error, unreachable=silent)
-    return grpc_outcome(0, "OK", "")
-
-
-def request_metadata(call: BranchCall) -> Metadata:
+def request_metadata(call: BranchCall) -> Pairs:
     """The metadata that tells a branch which operation is meant, and the branch headers.
 
     Raises:

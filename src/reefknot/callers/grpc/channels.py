@@ -1,7 +1,4 @@
-"""gRPC channels: one for each target, a bounded number of them, opened when they are needed.
-
-grpc is imported with the first channel: 150 ms and 20 MB that a server without gRPC branches saves.
-"""
+"""gRPC channels: one for each target, a bounded number of them, opened when they are needed."""
 
 from __future__ import annotations
 
@@ -11,12 +8,10 @@ from typing import TYPE_CHECKING
 from reefknot.callers.base import CallerSettings
 
 if TYPE_CHECKING:
-    import grpc.aio
+    from reefknot.callers.grpc.channel import Channel
 
 #: Channels that are kept; of those without a call under way the longest unused is closed first.
 CHANNELS_MOST = 1_024
-#: Methods of one channel whose callables are kept.
-_METHODS_MOST = 1_024
 
 #: A server that lets clients ping does so every 5 minutes at most, by default:
 #: https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md
@@ -28,31 +23,6 @@ _KEEPALIVE_TIMEOUT_MS = 10_000
 _RECONNECT_FIRST_MS, _RECONNECT_MOST_MS = 200, 2_000
 #: A name is resolved again this long after the last time at the earliest, when connections break.
 _RESOLVE_AGAIN_MS = 5_000
-
-
-class Channel:
-    """A channel to one target and the callables of its methods.
-
-    Args:
-        channel: of ``grpc.aio``.
-    """
-
-    __slots__ = ("_callables", "calls", "channel")
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self.channel = channel
-        #: Calls under way.
-        self.calls = 0
-        self._callables: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
-
-    def method(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
-        """What calls a method: bytes in, bytes out, nothing is read or changed."""
-        callable_ = self._callables.get(path)
-        if callable_ is None:
-            if len(self._callables) >= _METHODS_MOST:
-                self._callables.clear()
-            callable_ = self._callables[path] = self.channel.unary_unary(path)
-        return callable_
 
 
 class Channels:
@@ -75,9 +45,9 @@ class Channels:
         """
         channel = self._channels.get(target)
         if channel is None:
-            import grpc.aio  # noqa: PLC0415 - see the module's text
+            from reefknot.callers.grpc.channel import Channel  # noqa: PLC0415 - that module says why
 
-            channel = self._channels[target] = Channel(grpc.aio.insecure_channel(target, self._options))
+            channel = self._channels[target] = Channel(target, self._options)
         else:
             self._channels.move_to_end(target)
         channel.calls += 1
@@ -99,7 +69,7 @@ class Channels:
         unused = [target for target, channel in self._channels.items() if not channel.calls]
         gone = [self._channels.pop(target) for target in unused[: max(len(self._channels) - most, 0)]]
         for channel in gone:
-            await channel.channel.close()
+            await channel.close()
 
 
 def channel_options(settings: CallerSettings) -> list[tuple[str, int | str]]:
