@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from reefknot.testing.databases import etcd as etcd_server
 from reefknot.testing.databases import mariadb as mariadb_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
@@ -60,3 +61,11 @@ def redis_cluster():
         missing("Redis", "apt-get install redis-server")
     with redis_server.RedisCluster(3, "everysec") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def etcd():
+    if etcd_server.find_program() is None:
+        missing("etcd", "apt-get install etcd-server")
+    with etcd_server.EtcdServer() as server:
+        yield server

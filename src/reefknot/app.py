@@ -1,7 +1,8 @@
 """The server process: one node behind uvicorn and gRPC, from a Config to a clean stop.
 
-Order of a start: logging, store, node, listeners. Order of a stop, on SIGTERM or SIGINT: no new
-requests, running requests, running drives, leases released, gRPC's connections and the store closed.
+Order of a start: logging, store, node, listeners, registration. Order of a stop, on SIGTERM or SIGINT:
+deregistered, no new requests, running requests, running drives, leases released, gRPC's connections and the store
+closed.
 """
 
 from __future__ import annotations

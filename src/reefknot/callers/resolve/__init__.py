@@ -12,7 +12,7 @@ from functools import partial
 
 from reefknot.callers.base import DiscoveryError
 from reefknot.callers.pool import Address
-from reefknot.callers.resolve.base import GRPC, Access, Registry, ServiceTarget
+from reefknot.callers.resolve.base import Access, Registry, ServiceTarget
 from reefknot.callers.resolve.cache import AddressCache, Spawn
 from reefknot.callers.resolve.drivers import Driver, unread
 from reefknot.callers.resolve.registries import open_registry
@@ -51,7 +51,7 @@ class ServiceDiscovery:
         self._locate(driver, target)
         return target, method
 
-    async def addresses(self, target: str, scheme: str = GRPC) -> tuple[Address, ...]:
+    async def addresses(self, target: str, scheme: str) -> tuple[Address, ...]:
         """Where the service can be called now; see ``callers.base.Discovery``.
 
         Args:

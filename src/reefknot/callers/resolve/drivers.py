@@ -18,11 +18,13 @@ from reefknot.callers.resolve.base import ServiceTarget, read_endpoint, sorted_o
 from reefknot.errors import ConfigError
 
 _URL = re.compile(
-    r"(?P<target>(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<hosts>[^/?#]*)/(?P<service>[^/?#]+)(?:\?(?P<query>[^/#]*))?)"
+    r"(?P<target>[A-Za-z][A-Za-z0-9+.-]*://(?P<hosts>[^/?#]*)/(?P<service>[^/?#]+)(?:\?(?P<query>[^/#]*))?)"
     r"(?P<method>/[^#]*)?"
 )
+# In a target of its own the query may have slashes: names of files.
+_TARGET = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://(?P<hosts>[^/?#]*)/(?P<service>[^/?#]+)/?(?:\?(?P<query>[^#]*))?")
 _NAMED_URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<service>[^/?#]+)(?P<method>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<service>[^/?#@]+)(?P<method>/[^?#]*)?(?:\?(?P<query>[^#]*))?"
 )
 
 #: Query parameters of a service URL that narrow the choice, by the kind of registry: name in the URL to ours.
@@ -69,12 +71,12 @@ class Driver:
         Raises:
             DiscoveryError: the URL has not the form that the driver asks for.
         """
-        kind = self.kind(url.partition("://")[0])
-        if self.service_is_host and kind != "dns":
+        scheme = url.partition("://")[0]
+        if self.service_is_host and self.kind(scheme) != "dns":
             return self._split_named(url)
         match = _URL.fullmatch(url)
         if match is None:
-            raise DiscoveryError(f"{self.name} reads URLs of the form {self.form(url.partition('://')[0])}")
+            raise DiscoveryError(f"{self.name} reads URLs such as {self.target_form(scheme)}/package.Service/Method")
         if not match["method"]:
             raise DiscoveryError(f"no method: after the service {match['service']} there must be a / and a method")
         if "@" in match["hosts"] or _CREDENTIALS & set(parse_qs(match["query"] or "")):
@@ -90,9 +92,9 @@ class Driver:
         scheme = target.partition("://")[0]
         kind = self.kind(scheme)
         named = self.service_is_host and kind != "dns"
-        match = (_NAMED_URL if named else _URL).fullmatch(target)
-        if match is None or not kind or (match["method"] or "").strip("/"):
-            raise DiscoveryError(f"{self.name} reads targets of the form {self.form(scheme).rpartition('/')[0]}")
+        match = (_NAMED_URL if named else _TARGET).fullmatch(target)
+        if match is None or not kind:
+            raise DiscoveryError(f"{self.name} reads targets such as {self.target_form(scheme)}")
         hosts = "" if named else match["hosts"].rpartition("@")[2]
         known = _OPTIONS.get(kind, {})
         query = {known[name]: values[0] for name, values in parse_qs(match["query"] or "").items() if name in known}
@@ -107,19 +109,20 @@ class Driver:
             kind, with_ports(kind, hosts), unquote(match["service"]), self.layout, sorted_options(query)
         )
 
-    def form(self, scheme: str) -> str:
-        """The form of the URLs with a scheme that this driver reads."""
-        kind = self.kind(scheme)
+    def target_form(self, scheme: str) -> str:
+        """An example of a target, with this scheme if the driver reads it."""
+        known = scheme if self.kind(scheme) else list(self.kinds)[-1]
+        kind = self.kind(known)
         if kind == "dns":
-            return f"{scheme}:///name:port/package.Service/Method"
+            return f"{known}:///name:port"
         if self.service_is_host:
-            return f"{scheme}://service/path?group=GROUP&clusters=CLUSTER"
-        return f"{scheme}://host:{_PORTS.get(kind, 0)}/service/package.Service/Method"
+            return f"{known}://service?group=GROUP&clusters=CLUSTER"
+        return f"{known}://host:{_PORTS[kind]}/service"
 
     def _split_named(self, url: str) -> tuple[str, str]:
         match = _NAMED_URL.fullmatch(url)
-        if match is None or "@" in match["service"]:
-            raise DiscoveryError(f"{self.name} reads URLs of the form {self.form(url.partition('://')[0])}")
+        if match is None:
+            raise DiscoveryError(f"{self.name} reads URLs such as nacos://service/path?group=GROUP&clusters=CLUSTER")
         query = parse_qs(match["query"] or "")
         narrow = "&".join(f"{name}={query[name][0]}" for name in ("group", "clusters") if name in query)
         target = f"{match['scheme']}://{match['service']}" + (f"?{narrow}" if narrow else "")

@@ -61,7 +61,8 @@ def _section(name: str, driver_name: str, target: str, end_point: str, scheme: s
     except DiscoveryError as error:
         raise ConfigError(f"{name}.Target: {error}") from None
     if located.kind != "dns" and not located.hosts:
-        raise ConfigError(f"{name}.Target: no servers of the registry, as in {driver.form('etcd').rpartition('/')[0]}")
+        example = driver.target_form(target.partition("://")[0])
+        raise ConfigError(f"{name}.Target: it names no servers of the registry, as {example} does")
     access = Access(
         user=user,
         password=Secret(password),

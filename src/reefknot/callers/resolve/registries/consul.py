@@ -8,12 +8,12 @@ A registration has a TTL check: the agent takes it for failing when no heartbeat
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import msgspec
-from aiohttp import BasicAuth
 
 from reefknot.callers.pool import Address
 from reefknot.callers.resolve.base import (
@@ -51,7 +51,8 @@ class ConsulRegistry:
         if access.token:
             self._headers["X-Consul-Token"] = access.token.reveal()
         if access.user:
-            self._headers["Authorization"] = BasicAuth(access.user, access.password.reveal()).encode()
+            login = f"{access.user}:{access.password.reveal()}"
+            self._headers["Authorization"] = f"Basic {b64encode(login.encode()).decode()}"
         self._id = ""
 
     async def register(self, target: ServiceTarget, endpoint: Endpoint) -> None:
