@@ -9,7 +9,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check fix proto bench clean
+.PHONY: help setup demo serve test check fix twins proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -30,12 +30,16 @@ check: $(STAMP) ## Lint, formatting, types, import contracts, architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict src
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/twins.py --check
 	$(BIN)/pytest -q tests/test_architecture.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fix: $(STAMP) ## Repair what the linter and the formatter can repair
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+twins: $(STAMP) ## Write the SDK's synchronous modules anew from the asynchronous ones
+	$(BIN)/python scripts/twins.py
 
 # The oldest compiler whose code runs on every protobuf from 5.29 to 7; newer ones shut older runtimes out.
 proto: $(STAMP) ## Generate the gRPC messages from their .proto files

@@ -30,7 +30,7 @@ PURE = [
 IMPURE_MODULES = {"asyncio", "logging", "os", "random", "secrets", "socket", "subprocess", "threading", "time", "uuid"}
 
 # The processes' entrances and what stands outside the server may read the environment and the time.
-ENTRANCES = {"app.py", "workers.py", "bench", "cli", "clock.py", "demo", "testing"}
+ENTRANCES = {"app.py", "workers.py", "bench", "cli", "clock.py", "demo", "environment.py", "testing"}
 ENVIRONMENT = {("os", "environ"), ("os", "getenv")}
 CLOCKS = {("time", name) for name in ("time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "sleep")}
 CLOCKS |= {("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}

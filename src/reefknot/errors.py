@@ -1,4 +1,4 @@
-"""The one error tree.
+"""The one error tree, of the server and of the SDK.
 
     ReefknotError
     ├── Refused             the state of the transaction forbids it          409 FAILURE
@@ -11,32 +11,100 @@
     ├── Unavailable         the store or the server cannot serve it now      503
     │   ├── StoreUnavailable
     │   └── Overloaded
-    └── ConfigError         a setting is wrong: names the key and the fix
+    ├── ConfigError         a setting is wrong: names the key and the fix
+    │
+    ├── Failure             a branch says no, for good                       SDK only from here
+    ├── Ongoing             a branch or a transaction is not finished yet
+    ├── OutcomeUnknown      no clear answer: it may have happened
+    ├── ServerUnavailable   nothing was sent, or nothing was changed
+    ├── BarrierMissing      the barrier's table is not there
+    └── WorkflowChanged     a workflow's code differs from what it recorded
 
-The numbers are what ``wire`` makes of them over HTTP.
+The numbers are what ``wire`` makes of them over HTTP. Every class has a stable ``code``;
+docs/errors.md says for each code what happened and what to do.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class ReefknotError(Exception):
-    """Something Reefknot reports on purpose."""
+    """Something Reefknot reports on purpose.
+
+    As text it has up to three parts: what happened; which gid, branch or URL; what to do next.
+
+    Args:
+        what: what happened, in words.
+        gid: the transaction it is about.
+        branch_id: the branch it is about.
+        url: the server or branch that was called.
+        advice: what to do next.
+    """
+
+    code: ClassVar[str] = "RK100"
+
+    def __init__(self, what: str = "", *, gid: str = "", branch_id: str = "", url: str = "", advice: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.gid = gid
+        self.branch_id = branch_id
+        self.url = url
+        self.advice = advice
+
+    def __str__(self) -> str:
+        where = {"gid": self.gid, "branch": self.branch_id, "url": self.url}
+        named = "  ".join(f"{name}: {value}" for name, value in where.items() if value)
+        if not named and not self.advice:
+            return self.what
+        lines = [f"{self.what} ({self.code})"]
+        lines += [f"  {named}"] if named else []
+        lines += [f"  next: {self.advice}"] if self.advice else []
+        return "\n".join([*lines, f"  more: docs/errors.md#{self.code.lower()}"])
 
 
 class Refused(ReefknotError):
-    """The current state of the transaction forbids this request."""
+    """The current state of the transaction forbids this request.
+
+    Args:
+        what: what happened, in words.
+        status: the status that forbids it, where it is known.
+        **context: as ``ReefknotError``.
+    """
+
+    code = "RK206"
+
+    def __init__(self, what: str = "", *, status: str = "", **context: str) -> None:
+        super().__init__(what, **context)
+        self.status = status
 
 
 class GidConflict(Refused):
     """The gid is in use by a transaction with other content."""
 
+    code = "RK205"
+
 
 class RolledBack(ReefknotError):
-    """The transaction was rolled back; the decision is durable."""
+    """The transaction was rolled back; the decision is durable.
+
+    Args:
+        what: what happened, in words.
+        reason: why it was rolled back, as the server or the refusing branch said it.
+        **context: as ``ReefknotError``.
+    """
+
+    code = "RK203"
+
+    def __init__(self, what: str = "", *, reason: str = "", **context: str) -> None:
+        super().__init__(what, **context)
+        self.reason = reason or what
 
 
 class Unfinished(ReefknotError):
     """The transaction is not finished yet; its outcome is not known."""
+
+    code = "RK101"
 
 
 class Invalid(ReefknotError):
@@ -49,8 +117,10 @@ class Invalid(ReefknotError):
         status: the HTTP status; 400 unless DTM answers something else in this place.
     """
 
-    def __init__(self, field: str, problem: str, fix: str = "", *, status: int = 400) -> None:
-        text = f"{field}: {problem}" if field else problem
+    code = "RK211"
+
+    def __init__(self, field: str, problem: str = "", fix: str = "", *, status: int = 400) -> None:
+        text = f"{field}: {problem}" if field and problem else field or problem
         super().__init__(f"{text}; {fix}" if fix else text)
         self.field = field
         self.problem = problem
@@ -61,16 +131,20 @@ class Invalid(ReefknotError):
 class TooLarge(Invalid):
     """The request is larger than a documented limit."""
 
-    def __init__(self, field: str, problem: str, fix: str = "") -> None:
+    def __init__(self, field: str, problem: str = "", fix: str = "") -> None:
         super().__init__(field, problem, fix, status=413)
 
 
 class NotFound(ReefknotError):
     """There is no such transaction, topic or key."""
 
+    code = "RK207"
+
 
 class Unavailable(ReefknotError):
     """It cannot be served now; nothing is known to have changed. Repeat the request later."""
+
+    code = "RK102"
 
 
 class StoreUnavailable(Unavailable):
@@ -83,3 +157,67 @@ class Overloaded(Unavailable):
 
 class ConfigError(ReefknotError):
     """A setting is missing, wrong or unknown."""
+
+    code = "RK103"
+
+
+class Failure(ReefknotError):
+    """A definite no: everything is rolled back.
+
+    Raise it in a branch: its caller gets the HTTP status 409. The client raises it when a branch
+    that it calls itself (the try of a tcc, the call of an xa) says no.
+
+    Args:
+        reason: why, in words; it becomes the transaction's reason.
+        **context: as ``ReefknotError``; leave it out in a branch.
+    """
+
+    code = "RK201"
+
+    def __init__(self, reason: str = "", **context: str) -> None:
+        super().__init__(reason, **context)
+        self.reason = reason
+
+
+class Ongoing(ReefknotError):
+    """Not finished yet: ask again later. Never a failure.
+
+    Raise it in a branch: its caller gets the HTTP status 425 and asks again. The client raises it
+    when a transaction or a branch that it waited for is still running.
+
+    Args:
+        note: what it is waiting for, in words.
+        retry_after: seconds after which asking again makes sense; None leaves that to the server.
+        **context: as ``ReefknotError``; leave it out in a branch.
+    """
+
+    code = "RK202"
+
+    def __init__(self, note: str = "", *, retry_after: float | None = None, **context: str) -> None:
+        super().__init__(note, **context)
+        self.note = note
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(ReefknotError):
+    """There was no clear answer: what was asked may have happened, or not. Never a failure."""
+
+    code = "RK204"
+
+
+class ServerUnavailable(ReefknotError):
+    """The server cannot be reached: nothing was sent, or the request would not have changed anything."""
+
+    code = "RK208"
+
+
+class BarrierMissing(ReefknotError):
+    """The barrier's table does not exist in this database."""
+
+    code = "RK209"
+
+
+class WorkflowChanged(ReefknotError):
+    """The code of a workflow differs from what this transaction has recorded."""
+
+    code = "RK210"

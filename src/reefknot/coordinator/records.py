@@ -124,7 +124,16 @@ def with_progress(op: BranchOp, done: OpProgress) -> BranchOp:
 
 
 def details(mode: Mode, record: Record, retry_max_seconds: int) -> Details:
-    """Everything an operator may ask about a record."""
+    """Everything an operator may ask about a record.
+
+    Of operations that are not known here (a listed record comes without its registered branches, and
+    an older version does not know a newer mode) nothing is shown.
+    """
+    known = len(mode.branches(_BODY.decode(record.body))) + len(record.branches)
+    progress = decode_progress(record.progress)
+    if any(index >= known for index in progress.ops):
+        shown = {index: done for index, done in progress.ops.items() if index < known}
+        record = msgspec.structs.replace(record, progress=encode_progress(shown))
     seen, _ = snapshot(mode, record)
     return Details(
         id=record.id,

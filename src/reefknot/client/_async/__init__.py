@@ -1,0 +1,1 @@
+"""The client's asynchronous face, and the source of its synchronous twin."""

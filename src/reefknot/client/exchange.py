@@ -1,0 +1,72 @@
+"""One request to somebody else, and what came back: the seam between the SDK and the network.
+
+A transport carries a ``Request`` out and returns the ``Response``, whatever its status is. Bring
+your own (an ``httpx`` client, a test client of your web framework) by writing one method::
+
+    class MyTransport:
+        def send(self, request: Request) -> Response:
+            answer = httpx_client.request(request.method, request.url, content=request.body,
+                                          headers=request.headers, timeout=request.timeout)
+            return Response(answer.status_code, answer.content)
+
+It may raise anything. ``NotSent``, ``ConnectionRefusedError`` and ``socket.gaierror`` mean that
+nothing was sent; any other exception means that nobody knows. It must not follow redirects and not
+repeat a request. If it has a method ``close``, the client calls it at its own end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What to send.
+
+    Attributes:
+        method: the HTTP method; ``GRPC`` for a unary gRPC call.
+        url: the whole URL, percent-encoded; ``grpc://host:port/Service/Method`` for gRPC.
+        headers: HTTP headers, or the metadata of a gRPC call.
+        body: the body, or the serialized message.
+        timeout: seconds after which to give up.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+    timeout: float
+
+
+class Response(msgspec.Struct, frozen=True):
+    """What came back.
+
+    Attributes:
+        status: the HTTP status; for gRPC the status code's number.
+        body: the body, or the serialized message; for gRPC with another code than 0 its text in UTF-8.
+    """
+
+    status: int
+    body: bytes = b""
+
+
+class NotSent(Exception):
+    """Nothing was sent: the name is unknown, the connection was refused, or there was no time left."""
+
+
+class Transport(Protocol):
+    """Carries requests; must be safe to use from several threads."""
+
+    def send(self, request: Request, /) -> Response:
+        """Send it once and return the answer."""
+        ...
+
+
+class AsyncTransport(Protocol):
+    """Carries requests; must be safe to use from several tasks."""
+
+    async def send(self, request: Request, /) -> Response:
+        """Send it once and return the answer."""
+        ...

@@ -1,0 +1,1 @@
+"""How requests travel: one module for each library, imported when a URL needs it."""

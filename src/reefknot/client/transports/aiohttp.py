@@ -1,0 +1,78 @@
+"""HTTP through aiohttp: connections are kept and shared between tasks of one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import (
+    ClientConnectorError,
+    ClientSession,
+    ClientTimeout,
+    ConnectionTimeoutError,
+    DummyCookieJar,
+    InvalidURL,
+    TCPConnector,
+)
+from yarl import URL
+
+from reefknot.client.exchange import NotSent, Request, Response
+
+#: Connections at once; more requests wait for one, which counts towards their time.
+MOST_CONNECTIONS = 256
+_NOT_SENT = (ClientConnectorError, ConnectionTimeoutError, InvalidURL)
+
+
+class AiohttpTransport:
+    """The default transport of ``AsyncClient``; see ``reefknot.client.exchange.AsyncTransport``.
+
+    A session belongs to the loop it is made in: a client that is used in another loop gets another one.
+
+    Args:
+        session: an own session. It is not closed here.
+    """
+
+    def __init__(self, session: ClientSession | None = None) -> None:
+        self._given = session
+        self._session: ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def send(self, request: Request) -> Response:
+        """Send it once and return the answer.
+
+        Raises:
+            NotSent: no connection could be made.
+        """
+        session = self._given or self._own()
+        try:
+            async with session.request(
+                request.method,
+                # The URL is encoded already: another encoder would change what some servers compare.
+                URL(request.url, encoded=True),
+                data=request.body or None,
+                headers=request.headers,
+                allow_redirects=False,
+                timeout=ClientTimeout(total=request.timeout),
+            ) as answer:
+                return Response(answer.status, await answer.read())
+        except _NOT_SENT as error:
+            raise NotSent(str(error)) from error
+
+    async def close(self) -> None:
+        """Close the session that was made here."""
+        session, self._session = self._session, None
+        if session is not None and self._loop is asyncio.get_running_loop():
+            await session.close()
+
+    def _own(self) -> ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            self._loop = loop
+            self._session = ClientSession(
+                connector=TCPConnector(limit=MOST_CONNECTIONS),
+                # Two calls must not share what a third sets, and no proxy or netrc is taken from the surroundings.
+                cookie_jar=DummyCookieJar(),
+                trust_env=False,
+                raise_for_status=False,
+                auto_decompress=True,
+            )
+        return self._session
