@@ -99,6 +99,10 @@ class Metrics(Observer):
         """Count claims."""
         self._events["reefknot_claimed_total"] += count
 
+    def transactions_purged(self, count: int) -> None:
+        """Count the retention's deletions."""
+        self._events["reefknot_purged_total"] += count
+
     def transaction_parked(self, mode: str) -> None:
         """Count a parked transaction."""
         self._events["reefknot_parked_total"] += 1
@@ -195,6 +199,7 @@ class Metrics(Observer):
 _EVENTS = {
     "reefknot_fenced_total": "Drives that ended because another driver had taken over.",
     "reefknot_claimed_total": "Transactions claimed for recovery.",
+    "reefknot_purged_total": "Finished transactions deleted because they were old enough.",
     "reefknot_parked_total": "Transactions that were parked.",
     "reefknot_task_failures_total": "Background tasks that ended with a defect.",
     "reefknot_alerts_dropped_total": "Alerts that could not be delivered.",

@@ -21,6 +21,9 @@ class Observer:
     def transactions_claimed(self, count: int) -> None:
         """Due transactions were claimed for recovery."""
 
+    def transactions_purged(self, count: int) -> None:
+        """Finished transactions were deleted because they were old enough."""
+
     def transaction_parked(self, mode: str) -> None:
         """A transaction now waits for an operator."""
 

@@ -111,7 +111,7 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
         "find_first_due": (0, 0, 0),
         "find_due": (100,),
         "find_later": (0, 100),
-        "find_last_old": (0, 499),
+        "find_old": (1, 0, 500),
         "count_unfinished": (),
         "list_by_creation": filters,
         "list_failed": filters,
@@ -209,6 +209,38 @@ async def test_claims_start_where_the_last_one_found_the_first_unfinished_row(my
     await admin("UPDATE reefknot_tx SET due_ms = 1, lease_until_ms = 0 WHERE gid = 'g0'")
     assert await claimed_gids(store, 10) == ["g0", "g8"]
     assert await claimed_gids(store, 10) == []
+
+
+async def test_a_purge_goes_on_where_it_came_to_and_misses_nothing(mysql_nodes, admin):
+    clock = ManualClock()
+    store = await mysql_nodes("?clock=process", clock=clock)
+    for number in range(8):
+        await store.create(new(f"g{number}", status=Status.SUCCEED))
+        await clock.advance(0.01)
+    await create(store, new("open"))
+    await clock.advance(10.0)
+
+    async def left():
+        return [gid.decode() for (gid,) in await admin("SELECT gid FROM reefknot_tx ORDER BY id")]
+
+    assert await store.purge(1_000, 2) == 2
+    assert await left() == [*(f"g{number}" for number in range(2, 8)), "open"]
+    # One that was committed late, before the place that the purge came to, is deleted at the end at the latest.
+    await admin("UPDATE reefknot_tx SET finished_ms = 1 WHERE gid = 'g5'")
+    assert await store.purge(1_000, 2) == 2
+    assert await left() == ["g4", "g5", "g6", "g7", "open"]
+    assert await store.purge(1_000, 4) == 4
+    assert await left() == ["open"]
+    assert await store.purge(1_000, 4) == 0
+    # And after a second in any case.
+    for number in range(3):
+        await store.create(new(f"h{number}", status=Status.SUCCEED))
+    await clock.advance(2.0)
+    assert await store.purge(1_000, 1) == 1
+    await admin("UPDATE reefknot_tx SET finished_ms = 1 WHERE gid = 'h2'")
+    await clock.advance(1.0)
+    assert await store.purge(1_000, 1) == 1
+    assert await left() == ["open", "h1"]
 
 
 async def test_claims_go_on_in_a_heap_of_one_due_time(mysql_nodes, admin):

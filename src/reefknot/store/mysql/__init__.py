@@ -107,6 +107,7 @@ class MySqlStore:
         self._time = StoreTime(clock, own=location.own_clock)
         self._statements = Statements(sql, self._time)
         self._claims = recovery.Claims(self._statements)
+        self._purge = recovery.Purge(self._statements)
         half = location.connections // 2
         changing = [Session(location, sql) for _ in range(half)]
         reading = [Session(location, sql, reads=True) for _ in range(location.connections - half)]
@@ -272,7 +273,7 @@ class MySqlStore:
 
     async def _purge_some(self, older_than_ms: int, size: int) -> int:
         return await self._changing.run(
-            lambda session: recovery.purge(session, self._statements, older_than_ms, size), seconds=_LONG_SECONDS
+            lambda session: self._purge.some(session, older_than_ms, size), seconds=_LONG_SECONDS
         )
 
     async def reset(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from reefknot.store.base import NEVER_MS, BranchRow, Claimed
+from reefknot.store.base import BranchRow, Claimed
 from reefknot.store.mysql.batches import Locked, Statements
 from reefknot.store.mysql.rows import branches_by_id, record_of
 from reefknot.store.mysql.session import Row, Session
@@ -21,6 +21,9 @@ _NOW, _FIRST_MS, _FIRST_ID = 20, 21, 22
 #: A transaction that was committed late can be due before the place where claims start. So they start at
 #: the beginning of the index again when that is so long ago, milliseconds, or when they find too few.
 _REREAD_MS = 1_000
+
+#: Every finished transaction ended at or after this time; 0 stands for those that are not finished.
+_EVER_FINISHED = 1
 
 #: This many ids stand in one statement.
 _SLICE = 1_000
@@ -124,12 +127,35 @@ async def wake_later(session: Session, statements: Statements, later_than_ms: in
     return count, len(found.rows) > limit
 
 
-async def purge(session: Session, statements: Statements, older_than_ms: int, limit: int) -> int:
-    """Delete some finished transactions with their branches, those that ended first."""
-    (last,) = await statements.start(session, (statements.sql["find_last_old"], (older_than_ms, limit - 1)))
-    last_ms = last.rows[0][0] if last.rows else NEVER_MS
-    found = await session.rows(statements.sql["find_old"], (older_than_ms, last_ms, limit))
-    return await _delete(session, statements, [row[0] for row in found])
+class Purge:
+    """Deletes what is finished, and remembers how far it came.
+
+    Args:
+        statements: the named statements.
+    """
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._read_ms = 0
+        self._finished_ms = _EVER_FINISHED
+
+    async def some(self, session: Session, older_than_ms: int, limit: int) -> int:
+        """Delete some finished transactions with their branches; a whole transaction with its commit."""
+        read_ms, finished_ms = self._read_ms, self._finished_ms
+        asked_ms = self._statements.time.now_ms()
+        if not read_ms <= asked_ms < read_ms + _REREAD_MS:
+            read_ms, finished_ms = asked_ms, _EVER_FINISHED
+        rows = await self._find(session, finished_ms, older_than_ms, limit)
+        if len(rows) < limit and finished_ms > _EVER_FINISHED:
+            rows = await self._find(session, _EVER_FINISHED, older_than_ms, limit)
+        enough = len(rows) == limit > 0
+        self._read_ms, self._finished_ms = (read_ms, rows[-1][1]) if enough else (0, _EVER_FINISHED)
+        return await _delete(session, self._statements, [row[0] for row in rows])
+
+    async def _find(self, session: Session, finished_ms: int, older_than_ms: int, limit: int) -> Sequence[Row]:
+        find = (self._statements.sql["find_old"], (finished_ms, older_than_ms, limit))
+        (old,) = await self._statements.start(session, find)
+        return old.rows
 
 
 async def delete_some(session: Session, statements: Statements, limit: int) -> int:
@@ -140,7 +166,8 @@ async def delete_some(session: Session, statements: Statements, limit: int) -> i
 
 async def _delete(session: Session, statements: Statements, ids: list[int]) -> int:
     if ids:
-        await session.script((statements.listed("delete_branches", ids), statements.listed("delete_transactions", ids)))
+        branches, transactions = (statements.listed(name, ids) for name in ("delete_branches", "delete_transactions"))
+        await session.script((branches, transactions), commit=True)
     return len(ids)
 
 

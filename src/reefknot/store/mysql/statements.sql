@@ -192,15 +192,12 @@ WHERE finished_ms = 0 AND due_ms > @now + %s AND due_ms < 9000000000000000 AND L
 
 -- Retention -------------------------------------------------------------------------------------
 
--- name: find_last_old
--- The end time of the last one that a purge may take; the index gives it without sorting.
-SELECT finished_ms FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
-WHERE finished_ms > 0 AND finished_ms < @now - %s ORDER BY finished_ms LIMIT 1 OFFSET %s;
-
 -- name: find_old
-SELECT id FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
-WHERE finished_ms > 0 AND finished_ms < @now - %s AND finished_ms <= %s
-ORDER BY finished_ms, id LIMIT %s FOR UPDATE SKIP LOCKED;
+-- In the order of the index, from where the purge before this one came to: what it deleted is still there,
+-- as with claims.
+SELECT id, finished_ms FROM reefknot_tx FORCE INDEX (reefknot_tx_due)
+WHERE finished_ms >= %s AND finished_ms < @now - %s
+ORDER BY finished_ms, due_ms, id LIMIT %s FOR UPDATE SKIP LOCKED;
 
 -- name: delete_branches
 DELETE FROM reefknot_branch WHERE tx_id IN ({ids});
