@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+import trustme
 
 from reefknot.callers.base import DiscoveryError
 from reefknot.callers.resolve import ServiceDiscovery, read_settings
@@ -141,6 +142,11 @@ def test_a_url_that_cannot_be_read_says_why(driver, url, text):
         ),
         (micro(GOZERO, "etcd://a:1", "h:1"), "MicroService.Target: dtm-driver-gozero reads targets such as"),
         (micro(GOZERO, "zk://a:1/me", "h:1"), "MicroService.Target: dtm-driver-gozero reads targets such as"),
+        (micro(KRATOS, "etcd://a:1/me?caPath=/nowhere/ca.pem", "h:1"), "cannot be used: /nowhere/ca.pem: No such file"),
+        (
+            micro(EGO, "etcd://a:1/me?certFile=/nowhere/c&enableSecure=true", "h:1"),
+            "/nowhere/c and no key: No such file",
+        ),
         (micro(SPRING, "nacos://x"), "MicroService.Target: expected a JSON object"),
         (micro(SPRING, '{"Type":"eureka"}'), "MicroService.Target: Type is 'eureka'"),
         (Config(http_micro_service=HttpMicroService(driver="y")), "HttpMicroService.Driver: there is no driver 'y'"),
@@ -160,14 +166,20 @@ def test_settings_that_cannot_be_used_say_why(config, text):
     assert text in str(refused.value)
 
 
-def test_what_a_target_says():
-    target = "etcd://u:p%40w@a,b:2/me?caPath=/ca.pem&certPath=/c.pem&certKeyPath=/k.pem"
+def test_what_a_target_says(tmp_path):
+    authority = trustme.CA()
+    ours = authority.issue_cert("me")
+    ca, cert, key = (tmp_path / name for name in ("ca.pem", "c.pem", "k.pem"))
+    authority.cert_pem.write_to_path(ca)
+    ours.cert_chain_pems[0].write_to_path(cert)
+    ours.private_key_pem.write_to_path(key)
+    target = f"etcd://u:p%40w@a,b:2/me?caPath={ca}&certPath={cert}&certKeyPath={key}"
     (found,) = read_settings(micro(KRATOS, target, "grpc://[::1]:5"))
     assert found.target.hosts == ("a:2379", "b:2")
     assert (found.target.kind, found.target.service, found.target.layout) == ("etcd", "me", "kratos")
     assert (found.access.user, found.access.password.reveal()) == ("u", "p@w")
-    assert (found.access.tls, found.access.ca_file) == (True, "/ca.pem")
-    assert (found.access.certificate_file, found.access.key_file) == ("/c.pem", "/k.pem")
+    assert (found.access.tls, found.access.ca_file) == (True, str(ca))
+    assert (found.access.certificate_file, found.access.key_file) == (str(cert), str(key))
     assert (found.endpoint.url, found.endpoint.host) == ("grpc://[::1]:5", "::1")
     assert "p%40w" not in str(micro(KRATOS, target).micro_service.target)
 

@@ -102,7 +102,10 @@ class RegistryClient:
         import aiohttp  # noqa: PLC0415 - a quarter of a second that a server without discovery saves
 
         if self._session is None:
-            self._session = self._open_session()
+            try:
+                self._session = self._open_session()
+            except OSError as error:
+                raise _NoAnswer(str(error)) from None
         scheme = "https" if self._access.tls else "http"
         try:
             async with self._session.request(
@@ -145,11 +148,18 @@ def tls_context(access: Access) -> ssl.SSLContext:
     """The TLS settings of a registry.
 
     Raises:
-        OSError: a file cannot be read or holds no certificate.
+        OSError: a file cannot be read or holds no certificate; the text names it.
     """
-    context = ssl.create_default_context(cafile=access.ca_file or None)
+    try:
+        context = ssl.create_default_context(cafile=access.ca_file or None)
+    except OSError as error:
+        raise OSError(f"{access.ca_file}: {error.strerror or error}") from None
     if access.certificate_file:
-        context.load_cert_chain(access.certificate_file, access.key_file or None)
+        try:
+            context.load_cert_chain(access.certificate_file, access.key_file or None)
+        except OSError as error:
+            files = f"{access.certificate_file} and {access.key_file or 'no key'}"
+            raise OSError(f"{files}: {error.strerror or error}") from None
     return context
 
 

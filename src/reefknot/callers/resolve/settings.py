@@ -11,6 +11,7 @@ import msgspec
 from reefknot.callers.base import DiscoveryError
 from reefknot.callers.resolve.base import GRPC, HTTP, Access, Endpoint, ServiceTarget, read_endpoint, sorted_options
 from reefknot.callers.resolve.drivers import Driver, find_driver, with_ports
+from reefknot.callers.resolve.http import tls_context
 from reefknot.config import Config, HttpMicroService, Secret
 from reefknot.errors import ConfigError
 
@@ -73,6 +74,11 @@ def _section(name: str, driver_name: str, target: str, end_point: str, scheme: s
         certificate_file=_first(parameters, "certPath", "certFile"),
         key_file=_first(parameters, "certKeyPath", "keyFile"),
     )
+    if access.tls:
+        try:
+            tls_context(access)
+        except OSError as error:
+            raise ConfigError(f"{name}.Target: TLS cannot be used: {error}") from None
     endpoint = None if located.kind == "dns" else _endpoint(name, end_point, scheme)
     return Configured(driver, located, access, endpoint)
 
