@@ -9,7 +9,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check fix twins proto bench clean
+.PHONY: help setup demo serve test interop check fix twins proto bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
@@ -24,6 +24,11 @@ serve: $(STAMP) ## Start the server on ./reefknot.db (http://127.0.0.1:36789)
 
 test: $(STAMP) ## Run every test
 	$(BIN)/pytest
+
+# INTEROP_STORES=all runs every case on every store of the server, not only on SQLite.
+interop: export INTEROP_STORES := all
+interop: $(STAMP) ## Run clients in Go, Java and Python against started servers, on every store
+	$(BIN)/pytest tests/interop
 
 check: $(STAMP) ## Lint, formatting, types, import contracts, architecture
 	$(BIN)/ruff check .
