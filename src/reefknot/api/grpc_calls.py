@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from reefknot.clock import Clock
 from reefknot.errors import Invalid, ReefknotError, Unavailable
-from reefknot.failpoints import DropReply, Failpoints
+from reefknot.failpoints import DropReply, FailpointError, Failpoints
 from reefknot.observe import Observer
 from reefknot.wire import names
 from reefknot.wire.grpc import ErrorCodes, error_status
@@ -55,6 +55,8 @@ class Calls:
 
         async def call(body: bytes, context: Context) -> bytes:
             started, ok = self._clock.monotonic(), False
+            if self._fail.armed:
+                context.add_done_callback(self._answered)
             try:
                 reply = await asyncio.shield(self._track(self._reply(asked, body, answer)))
                 ok = True
@@ -123,6 +125,10 @@ class Calls:
                 _log.error("request failed", exc_info=error, extra={"api": name})
                 code, text = names.GRPC_INTERNAL, "internal error; see the server's log"
         await context.abort(CODES[code], text)
+
+    def _answered(self, *_: Any) -> None:
+        with suppress(FailpointError, DropReply):
+            self._fail.act("api.after_ack")
 
     def _track(self, work: Awaitable[bytes]) -> asyncio.Future[bytes]:
         task = asyncio.ensure_future(work)
