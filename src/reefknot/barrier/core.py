@@ -16,13 +16,13 @@ clients, so that programs in several languages share one table.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 
-from reefknot.errors import Invalid, ReefknotError
+from reefknot.errors import BarrierMissing, Failure, Invalid, ReefknotError
 from reefknot.model import Op
 
 #: The operation that an operation undoes.
@@ -40,19 +40,57 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f;]")
 _TABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62})?")
 
 
-class BarrierMissing(ReefknotError):
-    """The barrier's table does not exist in this database."""
+class NoLocalTransaction(ReefknotError):
+    """The connection commits every statement at once, so the barrier could not protect anything."""
 
-    def __init__(self, table: str, branch: Branch, schema: str) -> None:
+    code = "RK212"
+
+
+class LocalTransactionOpen(ReefknotError):
+    """The connection is inside a transaction already, where one of the barrier's own is needed."""
+
+    code = "RK213"
+
+
+class BarrierCollision(ReefknotError):
+    """The table takes this operation's row for that of another one: its columns compare too generously.
+
+    Args:
+        table: its name.
+        branch: the operation.
+        stored: what has its place: gid, branch id, operation, number and reason; empty if nothing has.
+    """
+
+    code = "RK214"
+
+    def __init__(self, table: str, branch: Branch, stored: Sequence[object]) -> None:
         super().__init__(
-            f"table {table} does not exist in this database; "
-            f"needed by: {branch.trans_type} {branch.gid} branch {branch.branch_id} op {branch.op}; "
-            f"create it with the statements of reefknot/barrier/tables/{schema}"
+            f"table {table} keeps the row of {branch} out and does not have it either; in its place: {tuple(stored)}",
+            gid=branch.gid,
+            branch_id=branch.branch_id,
+            advice=f"nothing was done; reefknot barrier check --table {table} says what to change",
         )
 
 
-class NoLocalTransaction(ReefknotError):
-    """The connection commits every statement at once, so the barrier could not protect anything."""
+def missing(table: str, branch: Branch, database: str) -> BarrierMissing:
+    """The error for a table that does not exist.
+
+    Args:
+        table: its name, with its schema if it has one.
+        branch: the operation that asked for it.
+        database: ``sqlite``, ``postgres`` or ``mysql``: what the table can be printed for.
+    """
+    return BarrierMissing(
+        f"table {table} does not exist in this database; needed by {branch}",
+        gid=branch.gid,
+        branch_id=branch.branch_id,
+        advice=f"create it; the statements: reefknot barrier sql --db {database} --table {table}",
+    )
+
+
+def asking_failed(branch: Branch) -> Failure:
+    """The answer to a check-back of a message whose local transaction did not commit and never can."""
+    return Failure(f"the local transaction of {branch.gid} did not commit and cannot any more")
 
 
 class Reason(StrEnum):
@@ -83,7 +121,34 @@ class Branch(msgspec.Struct, frozen=True):
             Invalid: one is missing, longer than its column, or has a character that some client
                 of DTM deletes. Nothing is ever truncated: two long gids must not become one.
         """
-        return cls(**{name: _checked(name, query.get(name, "")) for name in COLUMN_LENGTHS})
+        return cls(**{name: _checked(name, query.get(name, ""), "query") for name in COLUMN_LENGTHS})
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any] | Iterable[tuple[str, Any]]) -> Self:
+        """Read it from the metadata that the server sends with a branch call over gRPC.
+
+        Args:
+            metadata: has ``dtm-trans_type``, ``dtm-gid``, ``dtm-branch_id`` and ``dtm-op``; a mapping or
+                pairs, as ``context.invocation_metadata()`` gives them. Others are ignored.
+
+        Raises:
+            Invalid: as ``from_query``.
+        """
+        pairs = dict(metadata)
+        return cls(**{name: _checked(name, _text(pairs.get(f"dtm-{name}")), "metadata") for name in COLUMN_LENGTHS})
+
+    @classmethod
+    def checked(cls, trans_type: str, gid: str, branch_id: str, op: str) -> Self:
+        """The operation that these name.
+
+        Raises:
+            Invalid: as ``from_query``.
+        """
+        parts = {"trans_type": trans_type, "gid": gid, "branch_id": branch_id, "op": op}
+        return cls(**{name: _checked(name, value, "arguments") for name, value in parts.items()})
+
+    def __str__(self) -> str:
+        return f"{self.trans_type} {self.gid}, branch {self.branch_id}, op {self.op}"
 
     @property
     def origin(self) -> str:
@@ -105,6 +170,11 @@ class Row(msgspec.Struct, frozen=True):
     def values(self) -> tuple[str, ...]:
         """The columns in the order of this class, as a statement's parameters."""
         return msgspec.structs.astuple(self)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that only one row can have, in the order of the table's unique key."""
+        return self.gid, self.branch_id, self.op, self.barrier_id
 
 
 def rows(branch: Branch, call: int) -> tuple[Row, ...]:
@@ -161,9 +231,16 @@ def _row(branch: Branch, op: str, call: int, reason: str) -> Row:
     return Row(branch.trans_type, branch.gid, branch.branch_id, op, f"{call:02d}", reason)
 
 
-def _checked(name: str, value: str) -> str:
+def _text(value: object) -> str:
+    """A value of gRPC metadata as text; a key may hold bytes or be missing."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return "" if value is None else str(value)
+
+
+def _checked(name: str, value: str, place: str) -> str:
     if not value:
-        raise Invalid(name, "is missing in the query", "the server appends it to every branch call")
+        raise Invalid(name, f"is missing in the {place}", "the server sends it with every branch call")
     if len(value) > (most := COLUMN_LENGTHS[name]):
         raise Invalid(name, f"is {len(value)} characters long", f"the barrier's column holds {most}")
     if _UNFIT.search(value):

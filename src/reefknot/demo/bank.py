@@ -29,8 +29,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from reefknot.barrier.core import Reason
-from reefknot.barrier.sqlite import Barrier, create_table
+from reefknot.barrier import Barrier, Reason
+from reefknot.barrier.statements import Database, table_sql
 from reefknot.demo.calls import RecordedCalls
 from reefknot.errors import Invalid
 from reefknot.store.statements import load_statements
@@ -82,7 +82,7 @@ class Bank:
             if conn.execute("PRAGMA user_version").fetchone() == (1,):
                 return
             conn.execute("PRAGMA journal_mode = WAL")
-            create_table(conn)  # the barrier's table stands in the same database as the accounts
+            conn.executescript(table_sql(Database.SQLITE))  # the barrier's table, in the accounts' database
             conn.execute("BEGIN")
             conn.execute(SQL["create_account"])
             conn.execute(SQL["create_entry"])

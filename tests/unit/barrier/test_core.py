@@ -63,6 +63,20 @@ def test_every_part_of_the_identity_is_needed(field):
         Branch.from_query(QUERY | {field: ""})
 
 
+@pytest.mark.parametrize("kind", [dict, tuple])
+def test_metadata_of_a_grpc_call(kind):
+    metadata = [
+        ("dtm-trans_type", "saga"),
+        ("dtm-gid", "g1"),
+        ("dtm-branch_id", b"01"),
+        ("dtm-op", "action"),
+        ("x", ""),
+    ]
+    assert Branch.from_metadata(kind(metadata)) == branch("action")
+    with pytest.raises(Invalid, match=r"^op: is missing in the metadata"):
+        Branch.from_metadata(kind(metadata[:3]))
+
+
 @pytest.mark.parametrize(("field", "most"), [("trans_type", 45), ("gid", 128), ("branch_id", 128), ("op", 45)])
 def test_what_the_column_cannot_hold_is_refused(field, most):
     assert getattr(Branch.from_query(QUERY | {field: "ä" * most}), field) == "ä" * most

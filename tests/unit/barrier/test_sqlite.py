@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from reefknot.barrier.core import BarrierMissing, NoLocalTransaction, Reason
-from reefknot.barrier.sqlite import Barrier, create_table
-from reefknot.errors import Invalid
+from reefknot.barrier import Barrier, LocalTransactionOpen, NoLocalTransaction, Reason
+from reefknot.barrier.statements import Database, table_sql
+from reefknot.errors import BarrierMissing, Failure, Invalid
 
 
 @pytest.fixture
 def database(tmp_path) -> Path:
     file = tmp_path / "bank.db"
     with connected(file) as conn:
-        create_table(conn)
+        conn.executescript(table_sql(Database.SQLITE))
         conn.execute("CREATE TABLE account (balance integer NOT NULL)")
         conn.execute("INSERT INTO account VALUES (100)")
     return file
@@ -100,9 +100,6 @@ def test_never_commits(database):
         assert barrier("action").passes(conn)
         assert conn.in_transaction
         conn.rollback()
-        assert not barrier("msg", trans_type="msg", branch_id="00").asked(conn)
-        assert conn.in_transaction
-        conn.rollback()
     assert stored(database) == []
 
 
@@ -155,9 +152,12 @@ MESSAGE = {"trans_type": "msg", "branch_id": "00"}
 
 
 def ask(file: Path) -> bool:
-    guard = barrier("msg", **MESSAGE)
-    with connected(file) as conn:
-        return guard.asked(conn)
+    with contextlib.closing(sqlite3.connect(file, timeout=20)) as conn:
+        try:
+            barrier("msg", **MESSAGE).asked(conn)
+        except Failure:
+            return False
+    return True
 
 
 def test_a_check_back_says_yes_after_the_commit(database):
@@ -171,6 +171,27 @@ def test_a_check_back_blocks_a_late_commit(database):
     assert call(database, "msg", -30, **MESSAGE) is Reason.TOO_LATE
     assert balance(database) == 100
     assert stored(database) == [("g1", "00", "msg", "01", "rollback")]
+
+
+def test_a_check_back_in_an_open_transaction_is_refused(database):
+    """The refusal would roll back the row that makes the answer true."""
+    with connected(database) as conn:
+        conn.execute("UPDATE account SET balance = 0")
+        with pytest.raises(LocalTransactionOpen, match="another connection"):
+            barrier("msg", **MESSAGE).asked(conn)
+        with pytest.raises(LocalTransactionOpen):
+            barrier("action").call(conn, lambda _: None)
+        conn.rollback()
+    assert stored(database) == []
+
+
+def test_call_commits_what_the_work_did(database):
+    with contextlib.closing(sqlite3.connect(database)) as conn:
+        guard = barrier("action")
+        assert guard.call(conn, lambda one: one.execute("UPDATE account SET balance = 0").rowcount) == 1
+        assert (guard.reason, conn.in_transaction) == (Reason.RUN, False)
+        assert barrier("action").call(conn, lambda _: pytest.fail("repeated")) is None
+    assert balance(database) == 0
 
 
 def test_a_check_back_waits_for_a_commit_under_way(database):
@@ -204,7 +225,7 @@ def test_threads_with_the_same_call_have_one_effect(database):
 
 WORKER = """
 import contextlib, sqlite3, sys
-from reefknot.barrier.sqlite import Barrier
+from reefknot.barrier import Barrier
 file, op, change = sys.argv[1:]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -276,8 +297,8 @@ def test_a_missing_table_is_named(tmp_path):
     with connected(tmp_path / "empty.db") as conn, pytest.raises(BarrierMissing) as caught:
         barrier("action").passes(conn)
     assert "table barrier does not exist" in str(caught.value)
-    assert "saga g1 branch 01 op action" in str(caught.value)
-    assert "barrier.sqlite.sql" in str(caught.value)
+    assert "saga g1, branch 01, op action" in str(caught.value)
+    assert "reefknot barrier sql --db sqlite --table barrier" in str(caught.value)
 
 
 def test_other_errors_of_the_table_are_heard(tmp_path):
@@ -300,7 +321,10 @@ def test_a_table_of_another_name(database, tmp_path):
         table = "dtm_barrier.barrier"
         assert barrier("action", table=table).passes(conn)
         assert not barrier("action", table=table).passes(conn)
-        assert not barrier("msg", trans_type="msg", branch_id="00", table=table).asked(conn)
+        conn.commit()
+        with pytest.raises(Failure, match="g1 did not commit"):
+            barrier("msg", **MESSAGE, table=table).asked(conn)
+        assert conn.execute("SELECT op FROM dtm_barrier.barrier ORDER BY op").fetchall() == [("action",), ("msg",)]
     assert stored(database) == []
 
 

@@ -1,6 +1,6 @@
 -- The barrier's table for SQLite: the columns and the unique key of DTM's other databases.
 -- Text compares byte by byte (BINARY), so that gids differing in case or accents stay different.
-CREATE TABLE IF NOT EXISTS barrier (
+CREATE TABLE IF NOT EXISTS {schema}.{name} (
     id integer PRIMARY KEY AUTOINCREMENT,
     trans_type varchar(45) NOT NULL DEFAULT '',
     gid varchar(128) NOT NULL DEFAULT '',
@@ -12,5 +12,5 @@ CREATE TABLE IF NOT EXISTS barrier (
     update_time datetime NOT NULL DEFAULT CURRENT_TIMESTAMP,
     CONSTRAINT uniq_barrier UNIQUE (gid, branch_id, op, barrier_id)
 );
-CREATE INDEX IF NOT EXISTS barrier_create_time ON barrier (create_time);
-CREATE INDEX IF NOT EXISTS barrier_update_time ON barrier (update_time);
+CREATE INDEX IF NOT EXISTS {schema}.{name}_create_time ON {name} (create_time);
+CREATE INDEX IF NOT EXISTS {schema}.{name}_update_time ON {name} (update_time);

@@ -1,0 +1,211 @@
+"""The barrier for sync code.
+
+    with conn.transaction():            # your transaction: the barrier never commits it
+        if barrier.passes(conn):        # writes the barrier's row in it
+            conn.execute("UPDATE ...")  # first time and in order: do the work
+
+False means that there is nothing to do: answer 200 all the same. ``barrier.reason`` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from reefknot.barrier import procedure, redis
+from reefknot.barrier.core import Reason, asking_failed, missing
+from reefknot.barrier.drivers import driver_of
+from reefknot.barrier.drivers.base import Driver
+from reefknot.barrier.faults import Fault, fault_of
+from reefknot.barrier.identity import BranchCall
+from reefknot.barrier.procedure import Answer, Do, Step, Steps
+
+Result = TypeVar("Result")
+
+#: How often ``call`` and ``asked`` begin again after a deadlock; each time one caller at least gets on.
+MOST_DEADLOCKS = 50
+
+
+class Barrier(BranchCall):
+    """Keeps one branch operation to one effect: repeated, empty and late calls do nothing.
+
+    Make one for each call, with ``from_query``, ``from_metadata`` or the four names. Connections of
+    sqlite3, psycopg, PyMySQL and others for MySQL, SQLAlchemy (Core and sessions), Django, redis-py and
+    PyMongo are known by their type.
+    """
+
+    def passes(self, connection: Any) -> bool:
+        """Whether the operation runs now, for the first time and in order.
+
+        Writes the barrier's rows in the connection's transaction. Commit it in either case, and let an
+        error of your own work roll it back: the rows vanish with the work. A second call in the same
+        handler guards a second piece of work. Never commits, never rolls back, never closes.
+
+        Args:
+            connection: with the transaction that the work is done in.
+
+        Returns:
+            True: do the work. False: it was done before, or there is nothing to undo, or it was
+            undone before it arrived; ``reason`` says which.
+
+        Raises:
+            NoLocalTransaction: the connection commits each statement by itself.
+            BarrierMissing: the table does not exist.
+            BarrierCollision: the table takes this row for that of another operation.
+            Invalid: no driver knows the connection.
+        """
+        driver = driver_of(connection)
+        driver.refuse_autocommit()
+        return self._passes(driver)
+
+    def call(self, connection: Any, work: Callable[[Any], Result]) -> Result | None:
+        """Do the work in a transaction of its own, once.
+
+        Args:
+            connection: without an open transaction.
+            work: is called with the connection, between begin and commit, if the operation runs. What it
+                raises rolls everything back.
+
+        Returns:
+            What ``work`` returned; None if it was not called, and ``reason`` says why.
+
+        Raises:
+            LocalTransactionOpen: the connection is inside a transaction.
+            BarrierMissing: as ``passes``, and so on.
+        """
+        driver = driver_of(connection)
+        passed = self._begun(driver, self._passes)
+        try:
+            result = work(connection) if passed else None
+        except BaseException:
+            driver.rollback()
+            raise
+        driver.commit()
+        return result
+
+    def asked(self, connection: Any, *, prefix: str = "") -> None:
+        """Answer the server's question whether a message's local transaction committed.
+
+        Returns if it did: answer 200. If it has not by now, it never can: a row written here is in its way,
+        and that row is committed before this says so.
+
+        Args:
+            connection: without an open transaction; or a client of redis-py.
+            prefix: as ``redis_adjust``, with Redis only.
+
+        Raises:
+            Failure: it did not commit and never can: answer 409.
+            LocalTransactionOpen: the connection is inside a transaction.
+            BarrierMissing: as ``passes``, and so on.
+        """
+        if redis.is_client(connection):
+            redis.refuse_async(connection)
+            self.reason = redis.asked_reason(redis.evaluate(connection, redis.asking(self.branch, prefix)))
+        else:
+            driver = driver_of(connection)
+            self.reason = self._begun(driver, self._asks)
+            driver.commit()
+        if self.reason is Reason.TOO_LATE:
+            raise asking_failed(self.branch)
+
+    def redis_adjust(
+        self, client: Any, key: str, amount: int, *, expire: float | timedelta = redis.EXPIRE_SECONDS, prefix: str = ""
+    ) -> bool:
+        """Add to a number in Redis, once: the barrier, the check and the change are one script.
+
+        An operation that may be refused (action, try, msg) does not take the number below zero. One
+        that may not (an undo, a confirm) always goes through.
+
+        Args:
+            client: of redis-py.
+            key: holds the number.
+            amount: what to add; negative to take away.
+            expire: seconds, or a timedelta, for which the barrier remembers the call.
+            prefix: of the barrier's keys. On Redis Cluster give ``key`` and this the same hash tag.
+
+        Returns:
+            True: done now. False: there was nothing to do; ``reason`` says why.
+
+        Raises:
+            Failure: there is no such key, or too little in it; nothing was changed.
+        """
+        redis.refuse_async(client)
+        planned = redis.adjusting(self.branch, self._calls + 1, key, amount, expire, prefix)
+        reason, _ = redis.adjusted(redis.evaluate(client, planned), key)
+        return self._said(reason)
+
+    def script(
+        self,
+        client: Any,
+        lua: str,
+        keys: Sequence[str] = (),
+        args: Sequence[Any] = (),
+        *,
+        expire: float | timedelta = redis.EXPIRE_SECONDS,
+        prefix: str = "",
+    ) -> Any:
+        """Run a Lua script in Redis, once: the barrier and the script are one script.
+
+        Args:
+            client: of redis-py.
+            lua: the script; ``KEYS`` and ``ARGV`` are its own. To refuse, return
+                ``redis.error_reply('FAILURE and why')`` before it changes anything.
+            keys: its keys.
+            args: its arguments.
+            expire: as ``redis_adjust``.
+            prefix: as ``redis_adjust``.
+
+        Returns:
+            What the script returned; None if it was not run, and ``reason`` says why.
+
+        Raises:
+            Failure: the script refused.
+        """
+        redis.refuse_async(client)
+        planned = redis.running(self.branch, self._calls + 1, lua, keys, args, expire, prefix)
+        reason, result = redis.ran(redis.evaluate(client, planned))
+        self._said(reason)
+        return result
+
+    def _passes(self, driver: Driver) -> bool:
+        table = self._table_of(driver.database)
+        return self._said(self._run(driver, procedure.passing(self.branch, self._calls + 1, table, driver.database)))
+
+    def _asks(self, driver: Driver) -> Reason:
+        return self._run(driver, procedure.asking(self.branch, self._table_of(driver.database)))
+
+    def _begun(self, driver: Driver, first: Callable[[Driver], Result]) -> Result:
+        """Begin a transaction and ask the barrier in it; begin again after a deadlock, as nothing else was done."""
+        deadlocks = 0
+        while True:
+            driver.begin()
+            try:
+                return first(driver)
+            except BaseException as error:
+                driver.rollback()
+                deadlocks += 1
+                if deadlocks > MOST_DEADLOCKS or fault_of(error, driver.database) is not Fault.DEADLOCK:
+                    raise
+
+    def _run(self, driver: Driver, steps: Steps) -> Reason:
+        answer: Answer = None
+        while True:
+            try:
+                step = steps.send(answer)
+            except StopIteration as end:
+                reason: Reason = end.value
+                return reason
+            answer = self._answer(driver, step)
+
+    def _answer(self, driver: Driver, step: Step) -> Answer:
+        table = self._table_of(driver.database)
+        try:
+            return driver.insert(step.row, table) if step.do is Do.INSERT else driver.read(step.row, table)
+        except Exception as error:
+            fault = fault_of(error, driver.database)
+            if fault is Fault.DUPLICATE:
+                return False
+            if fault is Fault.NO_TABLE:
+                raise missing(table, self.branch, driver.database) from error
+            raise

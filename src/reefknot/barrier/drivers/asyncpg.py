@@ -1,0 +1,57 @@
+"""PostgreSQL through asyncpg: a connection, or one acquired from a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Driver, plain
+from reefknot.barrier.statements import Database, Placeholder
+
+
+class AsyncpgDriver(AsyncSqlDriver):
+    """``asyncpg.Connection``."""
+
+    library = "asyncpg"
+    placeholder = Placeholder.NUMBER
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._transaction: Any = None
+
+    @property
+    def database(self) -> Database:
+        return Database.POSTGRES
+
+    def transactional(self) -> bool:
+        return bool(self.connection.is_in_transaction())
+
+    async def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        # The server's word for an insert: INSERT 0 and the number of rows.
+        return int((await self.connection.execute(statement, *parameters)).rpartition(" ")[2])
+
+    async def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        row = await self.connection.fetchrow(statement, *parameters)
+        return None if row is None else plain(tuple(row))
+
+    async def begin(self) -> None:
+        if self.transactional():
+            self.already_open()
+        self._transaction = self.connection.transaction()
+        await self._transaction.start()
+
+    async def commit(self) -> None:
+        await self._transaction.commit()
+
+    async def rollback(self) -> None:
+        await self._transaction.rollback()
+
+
+def driver(_: Any) -> Driver | None:
+    """There are no sync connections."""
+    return None
+
+
+def async_driver(connection: Any) -> AsyncDriver | None:
+    """The driver of a connection."""
+    return AsyncpgDriver(connection) if hasattr(connection, "is_in_transaction") else None

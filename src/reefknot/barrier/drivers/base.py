@@ -1,0 +1,170 @@
+"""What the barrier needs of a database connection, whichever library it comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
+
+from reefknot.barrier.core import LocalTransactionOpen, NoLocalTransaction, Row
+from reefknot.barrier.statements import Database, Placeholder, statement
+
+
+class Connection:
+    """What the sync and the async drivers have in common: a user's connection, and what is known of it.
+
+    Args:
+        connection: the user's. A driver never closes it.
+    """
+
+    library: ClassVar[str]
+    remedy: ClassVar[str] = "begin a transaction first, or switch autocommit off"
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    @property
+    def database(self) -> Database:
+        """Whose SQL the connection speaks."""
+        raise NotImplementedError
+
+    def refuse_autocommit(self) -> None:
+        """Refuse a connection on which the barrier's row would be committed alone, before the work.
+
+        Raises:
+            NoLocalTransaction: it commits each statement by itself and has no transaction open.
+        """
+        if not self.transactional():
+            self.no_transaction(self.remedy)
+
+    def transactional(self) -> bool:
+        """Whether what is executed now stays undecided until a commit."""
+        raise NotImplementedError
+
+    def no_transaction(self, remedy: str) -> NoReturn:
+        """Raise ``NoLocalTransaction`` with what to do about it."""
+        raise NoLocalTransaction(
+            f"this connection of {self.library} commits every statement at once, so the barrier's row would be "
+            f"committed before the work; {remedy}"
+        )
+
+    def already_open(self) -> NoReturn:
+        """Raise ``LocalTransactionOpen``."""
+        raise LocalTransactionOpen(
+            f"this connection of {self.library} is inside a transaction, and one of the barrier's own is needed "
+            f"here; commit or roll back first, or hand in another connection"
+        )
+
+
+class Driver(Connection, ABC):
+    """A connection whose calls return when they are done.
+
+    ``begin``, ``commit`` and ``rollback`` frame a transaction that the SDK leads itself; the barrier
+    proper only needs ``insert`` and ``read``, inside a transaction of the user's.
+    """
+
+    @abstractmethod
+    def insert(self, row: Row, table: str) -> bool:
+        """Insert a row of the barrier unless one has its place; whether it got in.
+
+        Where the database reports a row in the way as an error, that error is raised.
+        """
+
+    @abstractmethod
+    def read(self, row: Row, table: str) -> tuple[str, ...] | None:
+        """The row that has this one's place: its key and its reason; None if there is none."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin a transaction.
+
+        Raises:
+            LocalTransactionOpen: one is open already.
+        """
+
+    def commit(self) -> None:
+        """Commit it. If this raises, whether it is committed is not known."""
+        self.connection.commit()
+
+    def rollback(self) -> None:
+        """Roll it back."""
+        self.connection.rollback()
+
+
+class SqlDriver(Driver):
+    """A driver of an SQL database: it runs statements."""
+
+    placeholder: ClassVar[Placeholder]
+
+    def insert(self, row: Row, table: str) -> bool:
+        return self.execute(statement("insert", self.database, self.placeholder, table), row.values) == 1
+
+    def read(self, row: Row, table: str) -> tuple[str, ...] | None:
+        return self.fetch(statement("read", self.database, self.placeholder, table), row.key)
+
+    @abstractmethod
+    def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        """Run a statement; how many rows it changed."""
+
+    @abstractmethod
+    def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        """The first row of a query, or None."""
+
+
+class AsyncDriver(Connection, ABC):
+    """A connection whose calls are awaited; the methods are those of ``Driver``."""
+
+    @abstractmethod
+    async def insert(self, row: Row, table: str) -> bool:
+        """Insert a row of the barrier unless one has its place; whether it got in.
+
+        Where the database reports a row in the way as an error, that error is raised.
+        """
+
+    @abstractmethod
+    async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
+        """The row that has this one's place: its key and its reason; None if there is none."""
+
+    @abstractmethod
+    async def begin(self) -> None:
+        """Begin a transaction.
+
+        Raises:
+            LocalTransactionOpen: one is open already.
+        """
+
+    async def commit(self) -> None:
+        """Commit it. If this raises, whether it is committed is not known."""
+        await self.connection.commit()
+
+    async def rollback(self) -> None:
+        """Roll it back."""
+        await self.connection.rollback()
+
+
+class AsyncSqlDriver(AsyncDriver):
+    """A driver of an SQL database whose calls are awaited: it runs statements."""
+
+    placeholder: ClassVar[Placeholder]
+
+    async def insert(self, row: Row, table: str) -> bool:
+        return await self.execute(statement("insert", self.database, self.placeholder, table), row.values) == 1
+
+    async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
+        return await self.fetch(statement("read", self.database, self.placeholder, table), row.key)
+
+    @abstractmethod
+    async def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        """Run a statement; how many rows it changed."""
+
+    @abstractmethod
+    async def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        """The first row of a query, or None."""
+
+
+def plain(row: Any) -> tuple[str, ...] | None:
+    """A driver's row as a tuple of texts: the user's row factory may have made anything of it."""
+    if row is None:
+        return None
+    values = row.values() if isinstance(row, Mapping) else row
+    return tuple(value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values)

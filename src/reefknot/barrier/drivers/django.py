@@ -1,0 +1,73 @@
+"""Django's connections: ``django.db.connection`` and those of ``django.db.connections``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.db import transaction
+
+from reefknot.barrier.drivers.base import AsyncDriver, Driver, SqlDriver, plain
+from reefknot.barrier.statements import Database, Placeholder
+from reefknot.errors import Invalid
+
+_DATABASES: Mapping[str, Database] = {
+    "sqlite": Database.SQLITE,
+    "postgresql": Database.POSTGRES,
+    "mysql": Database.MYSQL,
+}
+
+
+class DjangoDriver(SqlDriver):
+    """A connection of Django."""
+
+    library = "Django"
+    remedy = "ask it inside: with transaction.atomic()"
+    placeholder = Placeholder.FORMAT
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._atomic: Any = None
+
+    @property
+    def database(self) -> Database:
+        vendor = self.connection.vendor
+        if vendor not in _DATABASES:
+            raise Invalid("connection", f"is one to {vendor}", f"the barrier knows {', '.join(_DATABASES)}")
+        return _DATABASES[vendor]
+
+    def transactional(self) -> bool:
+        return bool(self.connection.in_atomic_block) or not self.connection.get_autocommit()
+
+    def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return int(cursor.rowcount)
+
+    def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return plain(cursor.fetchone())
+
+    def begin(self) -> None:
+        if self.transactional():
+            self.already_open()
+        self._atomic = transaction.atomic(using=self.connection.alias)
+        self._atomic.__enter__()
+
+    def commit(self) -> None:
+        self._atomic.__exit__(None, None, None)
+
+    def rollback(self) -> None:
+        self.connection.needs_rollback = True
+        self._atomic.__exit__(None, None, None)
+
+
+def driver(connection: Any) -> Driver | None:
+    """The driver of a connection."""
+    return DjangoDriver(connection) if hasattr(connection, "in_atomic_block") else None
+
+
+def async_driver(_: Any) -> AsyncDriver | None:
+    """Django has no async connections; ``sync_to_async`` calls the sync barrier."""
+    return None

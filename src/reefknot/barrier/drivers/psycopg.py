@@ -1,0 +1,79 @@
+"""PostgreSQL through psycopg 3, sync and async."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Connection, Driver, SqlDriver, plain
+from reefknot.barrier.statements import Database, Placeholder
+
+
+class _Psycopg(Connection):
+    library = "psycopg"
+    placeholder = Placeholder.FORMAT
+
+    @property
+    def database(self) -> Database:
+        return Database.POSTGRES
+
+    @property
+    def idle(self) -> bool:
+        """Whether no transaction is open."""
+        return bool(self.connection.info.transaction_status == TransactionStatus.IDLE)
+
+    def transactional(self) -> bool:
+        return not (self.connection.autocommit and self.idle)
+
+
+class PsycopgDriver(_Psycopg, SqlDriver):
+    """``psycopg.Connection``."""
+
+    def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        with self.connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return int(cursor.rowcount)
+
+    def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        with self.connection.cursor(row_factory=tuple_row) as cursor:
+            return plain(cursor.execute(statement, parameters).fetchone())
+
+    def begin(self) -> None:
+        if not self.idle:
+            self.already_open()
+        if self.connection.autocommit:
+            self.connection.execute("BEGIN")
+
+
+class AsyncPsycopgDriver(_Psycopg, AsyncSqlDriver):
+    """``psycopg.AsyncConnection``."""
+
+    async def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        async with self.connection.cursor() as cursor:
+            await cursor.execute(statement, parameters)
+            return int(cursor.rowcount)
+
+    async def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        async with self.connection.cursor(row_factory=tuple_row) as cursor:
+            await cursor.execute(statement, parameters)
+            return plain(await cursor.fetchone())
+
+    async def begin(self) -> None:
+        if not self.idle:
+            self.already_open()
+        if self.connection.autocommit:
+            await self.connection.execute("BEGIN")
+
+
+def driver(connection: Any) -> Driver | None:
+    """The driver of a ``psycopg.Connection``."""
+    return PsycopgDriver(connection) if isinstance(connection, psycopg.Connection) else None
+
+
+def async_driver(connection: Any) -> AsyncDriver | None:
+    """The driver of a ``psycopg.AsyncConnection``."""
+    return AsyncPsycopgDriver(connection) if isinstance(connection, psycopg.AsyncConnection) else None

@@ -1,0 +1,137 @@
+"""SQLAlchemy 2: connections of Core and sessions of the ORM, sync and async, on SQLite, PostgreSQL and MySQL.
+
+Statements run on the connection in whose transaction the caller is; a session lends its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection as CoreConnection
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, scoped_session
+
+from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Connection, Driver, SqlDriver, plain
+from reefknot.barrier.statements import Database, Placeholder
+from reefknot.errors import Invalid
+
+_DATABASES: Mapping[str, Database] = {
+    "sqlite": Database.SQLITE,
+    "postgresql": Database.POSTGRES,
+    "mysql": Database.MYSQL,
+    "mariadb": Database.MYSQL,
+}
+
+
+class _SqlAlchemy(Connection):
+    library = "SQLAlchemy"
+    placeholder = Placeholder.NAME
+
+    @property
+    def _bound(self) -> Any:
+        """Something with a dialect: the connection, or the engine that a session is bound to."""
+        return self.connection if hasattr(self.connection, "dialect") else self.connection.get_bind()
+
+    @property
+    def database(self) -> Database:
+        name = self._bound.dialect.name
+        if name not in _DATABASES:
+            raise Invalid("connection", f"is one to {name}", f"the barrier knows {', '.join(_DATABASES)}")
+        return _DATABASES[name]
+
+    def transactional(self) -> bool:
+        """Every connection begins a transaction by itself, unless its isolation level is AUTOCOMMIT."""
+        return True
+
+    def refuse(self, connection: CoreConnection) -> None:
+        """Refuse a connection in the isolation level AUTOCOMMIT.
+
+        Raises:
+            NoLocalTransaction: it is.
+        """
+        level = connection.get_execution_options().get("isolation_level")
+        if level is None and hasattr(connection.dialect, "detect_autocommit_setting"):
+            raw = connection.connection.dbapi_connection
+            level = "AUTOCOMMIT" if _detected(connection.dialect, raw) else None
+        if level == "AUTOCOMMIT":
+            self.no_transaction('leave isolation_level="AUTOCOMMIT" out, for example with connection.execution_options')
+
+
+def _detected(dialect: Any, raw: Any) -> bool:
+    # SQLite's connections begin a transaction by themselves, whatever their autocommit says.
+    if dialect.name == "sqlite":
+        return False
+    try:
+        return bool(dialect.detect_autocommit_setting(raw))
+    except NotImplementedError:
+        return False
+
+
+class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
+    """``Connection``, ``Session`` or ``scoped_session``."""
+
+    @property
+    def _core(self) -> CoreConnection:
+        if isinstance(self.connection, CoreConnection):
+            return self.connection
+        core: CoreConnection = self.connection.connection()
+        return core
+
+    def refuse_autocommit(self) -> None:
+        self.refuse(self._core)
+
+    def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        return int(self._core.execute(text(statement), _named(parameters)).rowcount)
+
+    def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        row = self._core.execute(text(statement), _named(parameters)).first()
+        return None if row is None else plain(tuple(row))
+
+    def begin(self) -> None:
+        if self.connection.in_transaction():
+            self.already_open()
+        self.connection.begin()
+
+
+class AsyncSqlAlchemyDriver(_SqlAlchemy, AsyncSqlDriver):
+    """``AsyncConnection``, ``AsyncSession`` or ``async_scoped_session``."""
+
+    async def execute(self, statement: str, parameters: Sequence[str]) -> int:
+        core = await self._core()
+        result = await core.execute(text(statement), _named(parameters))
+        return int(result.rowcount)
+
+    async def fetch(self, statement: str, parameters: Sequence[str]) -> tuple[str, ...] | None:
+        core = await self._core()
+        row = (await core.execute(text(statement), _named(parameters))).first()
+        return None if row is None else plain(tuple(row))
+
+    async def begin(self) -> None:
+        if self.connection.in_transaction():
+            self.already_open()
+        await self.connection.begin()
+
+    async def _core(self) -> AsyncConnection:
+        core: AsyncConnection = self.connection
+        if not isinstance(core, AsyncConnection):
+            core = await self.connection.connection()
+        await core.run_sync(self.refuse)
+        return core
+
+
+def _named(parameters: Sequence[str]) -> dict[str, str]:
+    return {f"p{number}": value for number, value in enumerate(parameters, 1)}
+
+
+def driver(connection: Any) -> Driver | None:
+    """The driver of a sync connection or session."""
+    known = isinstance(connection, CoreConnection | Session | scoped_session)
+    return SqlAlchemyDriver(connection) if known else None
+
+
+def async_driver(connection: Any) -> AsyncDriver | None:
+    """The driver of an async connection or session."""
+    known = isinstance(connection, AsyncConnection | AsyncSession | async_scoped_session)
+    return AsyncSqlAlchemyDriver(connection) if known else None

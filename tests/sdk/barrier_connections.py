@@ -1,0 +1,439 @@
+"""Every library that the barrier takes, as a business uses it: a transaction around the barrier and the work.
+
+A library is a class with a context manager for each thing a user does with it; ``LIBRARIES`` names them.
+"""
+
+import contextlib
+import sqlite3
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from reefknot.barrier import AsyncBarrier, Barrier
+from reefknot.barrier.statements import Database
+
+#: What the work does: one row for each effect.
+EFFECT_TABLE = (
+    "CREATE TABLE effect (gid varchar(128) NOT NULL, branch_id varchar(128) NOT NULL, op varchar(45) NOT NULL)"
+)
+
+
+def parts(url):
+    """What drivers with arguments instead of URLs want."""
+    split = urlsplit(url)
+    return {
+        "host": split.hostname,
+        "port": split.port,
+        "user": split.username,
+        "password": split.password,
+        "database": split.path.lstrip("/"),
+    }
+
+
+class Library:
+    """One library on one database.
+
+    ``transaction`` gives a connection inside a transaction that it commits, ``idle`` one without.
+    """
+
+    database: Database
+    asynchronous = False
+    placeholder = "%s"
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def barrier(self, query, **options):
+        return (AsyncBarrier if self.asynchronous else Barrier).from_query(query, **options)
+
+    @property
+    def insert(self) -> str:
+        """The statement of the work."""
+        places = [self.placeholder.replace("1", str(number)) for number in (1, 2, 3)]
+        return f"INSERT INTO effect (gid, branch_id, op) VALUES ({', '.join(places)})"
+
+    def work(self, connection, identity) -> None:
+        connection.cursor().execute(self.insert, identity)
+
+
+class Sqlite3(Library):
+    database = Database.SQLITE
+    placeholder = "?"
+
+    @contextlib.contextmanager
+    def idle(self):
+        with contextlib.closing(sqlite3.connect(self.url, timeout=30)) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as connection, connection:
+            yield connection
+
+
+class Aiosqlite(Library):
+    database = Database.SQLITE
+    asynchronous = True
+    placeholder = "?"
+
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import aiosqlite
+
+        async with aiosqlite.connect(self.url, timeout=30) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.idle() as connection:
+            yield connection
+            await connection.commit()
+
+    async def work(self, connection, identity) -> None:
+        await connection.execute(self.insert, identity)
+
+
+class Psycopg(Library):
+    database = Database.POSTGRES
+    options = MappingProxyType({})
+
+    @contextlib.contextmanager
+    def idle(self):
+        import psycopg
+
+        with psycopg.connect(self.url, **self.options) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as connection, connection.transaction():
+            yield connection
+
+
+class PsycopgAutocommit(Psycopg):
+    """The mode that psycopg's manual advises: explicit transactions only."""
+
+    options = MappingProxyType({"autocommit": True})
+
+
+class PsycopgDictRows(Psycopg):
+    @contextlib.contextmanager
+    def idle(self):
+        from psycopg.rows import dict_row
+
+        with super().idle() as connection:
+            connection.row_factory = dict_row
+            yield connection
+
+
+class PsycopgAsync(Library):
+    database = Database.POSTGRES
+    asynchronous = True
+
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import psycopg
+
+        async with await psycopg.AsyncConnection.connect(self.url) as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.idle() as connection, connection.transaction():
+            yield connection
+
+    async def work(self, connection, identity) -> None:
+        await connection.execute(self.insert, identity)
+
+
+class Asyncpg(Library):
+    database = Database.POSTGRES
+    asynchronous = True
+    placeholder = "$1"
+
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import asyncpg
+
+        connection = await asyncpg.connect(self.url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.idle() as connection, connection.transaction():
+            yield connection
+
+    async def work(self, connection, identity) -> None:
+        await connection.execute(self.insert, *identity)
+
+
+class AsyncpgPool(Asyncpg):
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import asyncpg
+
+        async with asyncpg.create_pool(self.url, min_size=1, max_size=1) as pool, pool.acquire() as connection:
+            yield connection
+
+
+class PyMySql(Library):
+    database = Database.MYSQL
+    options = MappingProxyType({})
+
+    @contextlib.contextmanager
+    def idle(self):
+        import pymysql
+
+        with contextlib.closing(pymysql.connect(**parts(self.url), **self.options)) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as connection:
+            connection.begin()
+            yield connection
+            connection.commit()
+
+
+class PyMySqlFoundRows(PyMySql):
+    """As SQLAlchemy and Django connect: the server then counts matched rows as changed."""
+
+    @property
+    def options(self):
+        from pymysql.constants import CLIENT
+        from pymysql.cursors import DictCursor
+
+        return {"client_flag": CLIENT.FOUND_ROWS, "cursorclass": DictCursor, "autocommit": True}
+
+
+class MySqlConnector(Library):
+    database = Database.MYSQL
+
+    @contextlib.contextmanager
+    def idle(self):
+        import mysql.connector
+
+        with contextlib.closing(mysql.connector.connect(**parts(self.url))) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as connection:
+            connection.start_transaction()
+            yield connection
+            connection.commit()
+
+
+class AioMySql(Library):
+    database = Database.MYSQL
+    asynchronous = True
+
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import aiomysql
+
+        options = parts(self.url)
+        connection = await aiomysql.connect(db=options.pop("database"), **options)
+        try:
+            yield connection
+        finally:
+            await connection.ensure_closed()
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.idle() as connection:
+            await connection.begin()
+            yield connection
+            await connection.commit()
+
+    async def work(self, connection, identity) -> None:
+        async with connection.cursor() as cursor:
+            await cursor.execute(self.insert, identity)
+
+
+class Asyncmy(AioMySql):
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import asyncmy
+
+        connection = await asyncmy.connect(**parts(self.url))
+        try:
+            yield connection
+        finally:
+            await connection.ensure_closed()
+
+
+class SqlAlchemy(Library):
+    """Core connections; the URL of the database becomes one of SQLAlchemy."""
+
+    placeholder = ":a1"
+    scheme = ""
+
+    @property
+    def database(self):
+        return Database({"sqlite": "sqlite", "postgresql": "postgres", "mysql": "mysql"}[self.scheme.partition("+")[0]])
+
+    @property
+    def address(self) -> str:
+        rest = self.url.partition("://")[2]
+        return f"{self.scheme}://{rest}" if rest else f"{self.scheme}:///{self.url}"
+
+    def engine(self):
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_engine(self.address, poolclass=NullPool)
+
+    @contextlib.contextmanager
+    def idle(self):
+        with self.engine().connect() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.engine().begin() as connection:
+            yield connection
+
+    def work(self, connection, identity) -> None:
+        from sqlalchemy import text
+
+        connection.execute(text(self.insert), named(identity))
+
+
+class SqlAlchemySession(SqlAlchemy):
+    @contextlib.contextmanager
+    def idle(self):
+        from sqlalchemy.orm import Session
+
+        with Session(self.engine()) as session:
+            yield session
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as session, session.begin():
+            yield session
+
+
+class AsyncSqlAlchemy(SqlAlchemy):
+    asynchronous = True
+
+    def engine(self):
+        from sqlalchemy.ext.asyncio import create_async_engine
+        from sqlalchemy.pool import NullPool
+
+        return create_async_engine(self.address, poolclass=NullPool)
+
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        async with self.engine().connect() as connection:
+            yield connection
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.engine().begin() as connection:
+            yield connection
+
+    async def work(self, connection, identity) -> None:
+        from sqlalchemy import text
+
+        await connection.execute(text(self.insert), named(identity))
+
+
+class AsyncSqlAlchemySession(AsyncSqlAlchemy):
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        from sqlalchemy.ext.asyncio import AsyncSession
+
+        async with AsyncSession(self.engine()) as session:
+            yield session
+
+    @contextlib.asynccontextmanager
+    async def transaction(self):
+        async with self.idle() as session, session.begin():
+            yield session
+
+
+def named(identity) -> dict[str, str]:
+    return {f"a{number}": value for number, value in enumerate(identity, 1)}
+
+
+class Django(Library):
+    engine_name = "sqlite3"
+
+    @property
+    def database(self):
+        return {"sqlite3": Database.SQLITE, "postgresql": Database.POSTGRES}[self.engine_name]
+
+    @contextlib.contextmanager
+    def idle(self):
+        from django.conf import settings
+
+        if not settings.configured:
+            settings.configure(USE_TZ=True)
+        from django.db import connections
+
+        connections.databases.update(connections.configure_settings({"default": {}, self.alias: self.settings}))
+        with contextlib.closing(connections[self.alias]) as connection:
+            yield connection
+
+    @property
+    def alias(self) -> str:
+        return f"{self.engine_name}_{self.url}"
+
+    @property
+    def settings(self):
+        if self.engine_name == "sqlite3":
+            return {"ENGINE": "django.db.backends.sqlite3", "NAME": self.url}
+        place = {name.upper(): value for name, value in parts(self.url).items()}
+        return {"ENGINE": f"django.db.backends.{self.engine_name}", "NAME": place.pop("DATABASE"), **place}
+
+    @contextlib.contextmanager
+    def transaction(self):
+        with self.idle() as connection:
+            from django.db import transaction
+
+            with transaction.atomic(using=self.alias):
+                yield connection
+
+
+def with_scheme(library, scheme):
+    """A library of SQLAlchemy on one dialect."""
+    return type(f"{library.__name__}_{scheme}", (library,), {"scheme": scheme})
+
+
+def on(library, engine_name):
+    """Django on one backend."""
+    return type(f"{library.__name__}_{engine_name}", (library,), {"engine_name": engine_name})
+
+
+LIBRARIES = {
+    "sqlite3": Sqlite3,
+    "aiosqlite": Aiosqlite,
+    "psycopg": Psycopg,
+    "psycopg-autocommit": PsycopgAutocommit,
+    "psycopg-dict-rows": PsycopgDictRows,
+    "psycopg-async": PsycopgAsync,
+    "asyncpg": Asyncpg,
+    "asyncpg-pool": AsyncpgPool,
+    "pymysql": PyMySql,
+    "pymysql-found-rows": PyMySqlFoundRows,
+    "mysql-connector": MySqlConnector,
+    "aiomysql": AioMySql,
+    "asyncmy": Asyncmy,
+    "sqlalchemy-sqlite": with_scheme(SqlAlchemy, "sqlite"),
+    "sqlalchemy-psycopg": with_scheme(SqlAlchemy, "postgresql+psycopg"),
+    "sqlalchemy-pymysql": with_scheme(SqlAlchemy, "mysql+pymysql"),
+    "session-sqlite": with_scheme(SqlAlchemySession, "sqlite"),
+    "session-psycopg": with_scheme(SqlAlchemySession, "postgresql+psycopg"),
+    "session-pymysql": with_scheme(SqlAlchemySession, "mysql+pymysql"),
+    "async-sqlalchemy-aiosqlite": with_scheme(AsyncSqlAlchemy, "sqlite+aiosqlite"),
+    "async-sqlalchemy-asyncpg": with_scheme(AsyncSqlAlchemy, "postgresql+asyncpg"),
+    "async-sqlalchemy-asyncmy": with_scheme(AsyncSqlAlchemy, "mysql+asyncmy"),
+    "async-session-aiosqlite": with_scheme(AsyncSqlAlchemySession, "sqlite+aiosqlite"),
+    "async-session-asyncpg": with_scheme(AsyncSqlAlchemySession, "postgresql+asyncpg"),
+    "async-session-aiomysql": with_scheme(AsyncSqlAlchemySession, "mysql+aiomysql"),
+    "django-sqlite": on(Django, "sqlite3"),
+    "django-postgres": on(Django, "postgresql"),
+}
