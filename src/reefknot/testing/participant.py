@@ -61,9 +61,14 @@ class Participant(Scripted[Call, Say]):
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        return self._server.server_port
+
     def url(self, path: str) -> str:
         """The URL of a path."""
-        return f"http://127.0.0.1:{self._server.server_port}{path}"
+        return f"http://127.0.0.1:{self.port}{path}"
 
 
 class _Server(ThreadingHTTPServer):
