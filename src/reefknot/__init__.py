@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from reefknot.barrier import AsyncBarrier, Barrier, Branch
     from reefknot.client import AsyncClient, Client
     from reefknot.errors import (
         BarrierMissing,
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncBarrier",
     "AsyncClient",
+    "Barrier",
     "BarrierMissing",
+    "Branch",
     "Client",
     "Failure",
     "GidConflict",
@@ -45,7 +49,14 @@ __all__ = [
     "WorkflowChanged",
 ]
 
-_MODULES = {"AsyncClient": "reefknot.client", "Client": "reefknot.client"}
+#: Where a name is; all others are errors.
+_MODULES = {
+    "AsyncBarrier": "reefknot.barrier",
+    "AsyncClient": "reefknot.client",
+    "Barrier": "reefknot.barrier",
+    "Branch": "reefknot.barrier",
+    "Client": "reefknot.client",
+}
 
 
 def __getattr__(name: str) -> object:

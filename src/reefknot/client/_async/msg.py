@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Awaitable, Callable
+from typing import Any, Self, TypeVar
 
+from reefknot.barrier import AsyncBarrier
+from reefknot.client._async.committing import AsyncCommitting, do_and_submit
 from reefknot.client._async.server import AsyncServer
 from reefknot.client._async.submitting import submit
 from reefknot.client.branches import TOPIC_SCHEME, checked_url, is_grpc
@@ -12,6 +15,9 @@ from reefknot.client.options import TransactionOptions
 from reefknot.client.payload import encode
 from reefknot.client.values import Outcome, TransactionMessage
 from reefknot.errors import Invalid
+
+Connection = TypeVar("Connection")
+Result = TypeVar("Result")
 
 
 class AsyncMsg:
@@ -109,6 +115,70 @@ class AsyncMsg:
             NotFound: it was never prepared.
         """
         await self._server.abort(self._message(reason))
+
+    def committing(self, connection: Connection, *, ask: str, table: str = "") -> AsyncCommitting[Connection]:
+        """Send it if and only if a local transaction commits.
+
+            async with client.msg().send("http://bank/in", {"amount": 30}).committing(conn, ask=ASK) as tx:
+                await tx.execute("update account set balance = balance - 30 where id = 1")
+
+        Entering prepares the message, begins the local transaction and writes the barrier's row in it; leaving
+        commits and submits. What the block raises rolls back, drops the message, and goes on. If the process
+        dies, or if nobody can say whether the commit happened, the server asks ``ask``.
+
+        A submit without an answer raises nothing: the message is prepared and its row committed, so the server
+        delivers it; ``outcome.status`` is then ``prepared``. With ``wait=True`` it raises.
+
+        Args:
+            connection: of any library the barrier knows, without an open transaction. The block gets it back.
+            ask: the URL that the server asks; its handler answers with ``AsyncBarrier.asked``.
+            table: the barrier's table, if it is not the usual one.
+
+        Raises:
+            Refused: the message is decided already.
+            OutcomeUnknown: whether the commit happened is not known here; the server will ask.
+            LocalTransactionOpen: the connection is inside a transaction.
+            BarrierMissing: the barrier's table does not exist.
+        """
+        return AsyncCommitting(self, connection, ask, table)
+
+    async def do_and_submit(
+        self, ask: str, work: Callable[[AsyncBarrier], Awaitable[Result]], *, table: str = ""
+    ) -> Result:
+        """The same with a function that leads the local transaction itself, as in DTM's clients.
+
+            await msg.do_and_submit(ASK, lambda barrier: barrier.call(conn, pay))
+
+        Args:
+            ask: the URL that the server asks.
+            work: gets the message's barrier, and commits a local transaction that the barrier's row is part of.
+                ``Failure`` from it means that nothing was committed; after any other error ``ask`` is asked.
+            table: the barrier's table, if it is not the usual one.
+
+        Returns:
+            What ``work`` returned.
+
+        Raises:
+            Exception: what ``work`` raised, in any case; a note says what became of the message.
+            OutcomeUnknown: as ``committing``, with ``wait=True``.
+        """
+        return await do_and_submit(self, ask, work, table)
+
+    @property
+    def waits(self) -> bool:
+        """Whether submit waits for the delivery."""
+        return self._options.wait
+
+    async def ask_back(self, ask: str) -> None:
+        """Ask what the server would ask: whether the local transaction committed.
+
+        Raises:
+            Failure: it did not and never can.
+            ReefknotError: nobody can say.
+        """
+        identity = {"gid": self.gid, "branch_id": "00", "trans_type": "msg", "op": "msg"}
+        headers, seconds = self._options.headers, float(self._options.request_timeout)
+        await self._server.call_branch(ask, b"", identity, headers=headers, seconds=seconds, get=True)
 
     def _add(self, action: str, data: Any) -> Self:
         if self.outcome is not None:

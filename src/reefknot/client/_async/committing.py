@@ -1,0 +1,202 @@
+"""A message and a local transaction that happen together or not at all.
+
+The order, and what a failure at each place comes to:
+
+    1  prepare the message            nothing has happened yet; the error goes on
+    2  begin, write the barrier's row the local transaction is rolled back, the message dropped
+    3  the caller's work              likewise
+    4  commit                         the barrier's table is asked what happened
+    5  submit the message             it is prepared: the server asks back and delivers it
+
+A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
+that it can never be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from reefknot.barrier import AsyncBarrier, Reason
+from reefknot.barrier.drivers import async_driver_of
+from reefknot.client.answers import reason_of
+from reefknot.client.values import Outcome
+from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused, ServerUnavailable
+from reefknot.model import Status
+
+if TYPE_CHECKING:
+    from reefknot.client._async.msg import AsyncMsg
+
+_log = logging.getLogger("reefknot.client")
+
+_SERVER_ASKS = "nothing is lost: the server asks back, and delivers or drops the message by what it is told"
+_WHAT_BECAME = {
+    True: "msg {gid}: the local transaction is committed, so the message is sent all the same",
+    None: f"msg {{gid}}: whether the local transaction committed is not known; {_SERVER_ASKS}",
+}
+
+Connection = TypeVar("Connection")
+Result = TypeVar("Result")
+
+
+class AsyncCommitting(Generic[Connection]):
+    """The block of ``AsyncMsg.committing``.
+
+    Args:
+        msg: the message.
+        connection: the caller's, without an open transaction.
+        ask: the URL that the server asks.
+        table: the barrier's table; empty for the usual one.
+    """
+
+    def __init__(self, msg: AsyncMsg, connection: Connection, ask: str, table: str) -> None:
+        self._msg = msg
+        self._connection = connection
+        self._ask = ask
+        self._table = table
+
+    async def __aenter__(self) -> Connection:
+        driver = async_driver_of(self._connection)
+        barrier = self._barrier()
+        await self._msg.prepare(self._ask)
+        try:
+            await driver.begin()
+        except BaseException as error:
+            # Nothing is committed, and what is open here is not ours to roll back.
+            await _drop(self._msg, error)
+            raise
+        try:
+            passed = await barrier.passes(self._connection)
+        except BaseException as error:
+            # No commit was sent: it cannot have happened, whatever the rollback comes to.
+            with contextlib.suppress(Exception):
+                await driver.rollback()
+            await _drop(self._msg, error)
+            raise
+        if not passed:
+            await driver.rollback()
+            await self._decided_before(barrier.reason)
+        return self._connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            if (committed := await self._settle(error)) is not False:
+                error.add_note(_WHAT_BECAME[committed].format(gid=self._msg.gid))
+            return
+        try:
+            await async_driver_of(self._connection).commit()
+        except Exception as problem:
+            committed = await self._settle(problem)
+            if committed is None:
+                gid, what = self._msg.gid, f"whether the local transaction committed is not known ({problem!r})"
+                raise OutcomeUnknown(what, gid=gid, advice=_SERVER_ASKS) from problem
+            if not committed:
+                raise
+            return
+        await _submit(self._msg)
+
+    async def _settle(self, error: BaseException) -> bool | None:
+        """Something was raised: ask the barrier's table what the local transaction came to, and act on it.
+
+        Returns:
+            True: it committed, and the message is submitted. False: it never will, and the message is dropped.
+            None: the table cannot be asked; neither submitted nor dropped.
+        """
+        try:
+            await async_driver_of(self._connection).rollback()
+            await self._barrier().asked(self._connection)
+        except Failure:
+            await _drop(self._msg, error)
+            return False
+        except Exception as problem:  # noqa: BLE001 - the connection may be broken in any way; the error goes on
+            _log.warning("msg %s: the barrier's table cannot be asked: %r", self._msg.gid, problem)
+            return None
+        await _submit(self._msg)
+        return True
+
+    async def _decided_before(self, reason: Reason | None) -> None:
+        """The barrier's row is there already: by an earlier run with this gid, or by the server's question.
+
+        Raises:
+            Refused: always; the work must not be done again, or cannot count any more.
+        """
+        gid = self._msg.gid
+        if reason is Reason.REPEATED:
+            await _submit(self._msg)
+            what = "the local transaction of this message committed before; the message is submitted"
+            raise Refused(what, status=Status.SUBMITTED, gid=gid, advice="do not do the work again")
+        what = "the server has asked back already and was told that this message will not commit"
+        error = Refused(what, status=Status.FAILED, gid=gid, advice="use another gid, or a longer timeout=")
+        await _drop(self._msg, error)
+        raise error
+
+    def _barrier(self) -> AsyncBarrier:
+        return message_barrier(self._msg.gid, self._table)
+
+
+def message_barrier(gid: str, table: str = "") -> AsyncBarrier:
+    """The barrier of a message's local transaction."""
+    return AsyncBarrier("msg", gid, "00", "msg", table=table)
+
+
+async def do_and_submit(
+    msg: AsyncMsg, ask: str, work: Callable[[AsyncBarrier], Awaitable[Result]], table: str
+) -> Result:
+    """See ``AsyncMsg.do_and_submit``."""
+    await msg.prepare(ask)
+    try:
+        result = await work(message_barrier(msg.gid, table))
+    except Failure as error:
+        await _drop(msg, error)
+        raise
+    except Exception as error:
+        committed = await _committed(msg, ask)
+        if committed is None:
+            error.add_note(_WHAT_BECAME[None].format(gid=msg.gid))
+        elif committed:
+            await _submit(msg)
+            error.add_note(_WHAT_BECAME[True].format(gid=msg.gid))
+        else:
+            await _drop(msg, error)
+        raise
+    await _submit(msg)
+    return result
+
+
+async def _committed(msg: AsyncMsg, ask: str) -> bool | None:
+    """The answer to the question that the server would ask; None if nobody can say."""
+    try:
+        await msg.ask_back(ask)
+    except Failure:
+        return False
+    except ReefknotError:
+        return None
+    return True
+
+
+async def _submit(msg: AsyncMsg) -> None:
+    """Submit what is committed. It is prepared, so it is delivered even if this gets no answer."""
+    try:
+        await msg.submit()
+    except (OutcomeUnknown, ServerUnavailable) as error:
+        if msg.waits:
+            raise
+        msg.outcome = Outcome(msg.gid, Status.PREPARED)
+        _log.warning(
+            "msg %s: the local transaction is committed and the submit got no answer (%s); the server asks back",
+            msg.gid,
+            error.what,
+        )
+
+
+async def _drop(msg: AsyncMsg, error: BaseException) -> None:
+    """Abort what can never commit; if nobody answers, the server asks back and drops it."""
+    try:
+        await msg.abort(reason_of(error))
+    except ReefknotError as problem:
+        _log.warning("msg %s: the abort was not confirmed (%s); the server asks back", msg.gid, problem.what)
