@@ -44,7 +44,6 @@ CHOSEN = os.environ.get("ACCEPTANCE_STORE", "")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "conformance(*rows, differs, part): shows these rows of acceptance/rows.txt")
     config.addinivalue_line("markers", "deviation(row): shows this row of the differences from DTM")
 
 
