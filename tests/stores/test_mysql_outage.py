@@ -1,7 +1,10 @@
 """A MariaDB that is killed, frozen or wrongly addressed: what callers get, and what is left afterwards."""
 
 import asyncio
+import contextlib
 import secrets
+import socket
+import threading
 import time
 
 import asyncmy
@@ -191,3 +194,28 @@ def test_a_server_that_does_not_start_shows_its_log():
         mariadb_server.MariaDbServer(settings={"no_such_setting": "1"}),
     ):
         pass
+
+
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})], ids=["uvloop"])
+async def test_a_proxy_that_hangs_up_at_once_is_an_outage(anyio_backend):
+    """As one does whose server is gone. The server's loop is busy, so it sees the end together with the beginning."""
+
+    def hang_up():
+        with contextlib.suppress(OSError):
+            while True:
+                proxy.accept()[0].close()
+
+    async def be_busy():
+        while True:
+            time.sleep(0.001)
+            await asyncio.sleep(0)
+
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        port = proxy.getsockname()[1]
+        threading.Thread(target=hang_up, daemon=True).start()
+        busy = asyncio.create_task(be_busy())
+        for _ in range(10):
+            with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}/d"):
+                await open_store(f"mysql://u:p@127.0.0.1:{port}/d?wait=0", clock=SystemClock(), failpoints=disarmed())
+        busy.cancel()
+        proxy.shutdown(socket.SHUT_RDWR)

@@ -148,18 +148,27 @@ class Session:
                 code = _code(error)
                 if code in _REPEATABLE and tries_left:
                     self._committing = False
-                    await self.execute("ROLLBACK")
+                    await self._roll_back()
                 elif code in _LOST and not fresh and not reconnected and (code == _UNSENT or not self._committing):
                     reconnected = True
                     self._committing = False
                     self._drop()
                 else:
                     if code in _WRONG_VALUE and code != 1153:
-                        await self.execute("ROLLBACK")
+                        await self._roll_back()
                     raise
             else:
                 return result
         raise AssertionError("the last try returns or raises")
+
+    async def _roll_back(self) -> None:
+        """Undo the transaction. A Galera node may still have to say that another one's commit undid it first."""
+        try:
+            await self.execute("ROLLBACK")
+        except errors.Error as error:
+            if _code(error) not in _REPEATABLE:
+                raise
+            await self.execute("ROLLBACK")
 
     async def execute(self, statement: str, values: Sequence[Any] | None = None) -> int:
         """Run one statement; returns the number of rows it found."""
@@ -255,18 +264,22 @@ class Session:
 
     async def _connect(self) -> None:
         where = self._location
-        self._connection = await asyncmy.connect(
-            host=where.host,
-            port=where.port,
-            user=where.user,
-            password=where.password.encode(),
-            database=where.database,
-            charset="utf8mb4",
-            ssl=where.ssl,
-            connect_timeout=where.timeout,
-            client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts the rows it found, not those that differ
-            autocommit=False,
-        )
+        try:
+            self._connection = await asyncmy.connect(
+                host=where.host,
+                port=where.port,
+                user=where.user,
+                password=where.password.encode(),
+                database=where.database,
+                charset="utf8mb4",
+                ssl=where.ssl,
+                connect_timeout=where.timeout,
+                client_flag=CLIENT.FOUND_ROWS,  # an UPDATE counts the rows it found, not those that differ
+                autocommit=False,
+            )
+        except RuntimeError as error:
+            # What the driver raises when the other side hangs up at once, as a proxy without a server does.
+            raise ConnectionResetError("the connection was closed while it was being opened") from error
         self._expiry = asyncio.get_running_loop().time() + (where.lifetime or float("inf"))
         self._cursor = self._connection.cursor()
         if await self.rows(self._sql["find_galera"]):
