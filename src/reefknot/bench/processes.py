@@ -187,15 +187,19 @@ class Server:
         store_url: where it keeps its data.
         log: the file that gets its output.
         settings: environment variables, for example ``REEFKNOT_REQUEST_TIMEOUT``.
+        grpc_port: the port of the gRPC API; 0 for none.
     """
 
-    def __init__(self, store_url: str, log: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, store_url: str, log: Path, settings: Mapping[str, str] | None = None, grpc_port: int = 0
+    ) -> None:
         self.port = free_port()
         self._log = log
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REEFKNOT_", "STORE_"))}
         # In the environment: a password must not be on the command line.
         environment = inherited | {"REEFKNOT_STORE_URL": store_url} | dict(settings or {})
-        command = [sys.executable, "-m", "reefknot", "serve", "--http-port", str(self.port), "--grpc-port", "0"]
+        ports = ["--http-port", str(self.port), "--grpc-port", str(grpc_port)]
+        command = [sys.executable, "-m", "reefknot", "serve", *ports]
         with log.open("ab") as output:
             self._process = subprocess.Popen(  # noqa: S603 - our own server
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
