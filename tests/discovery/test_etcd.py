@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trustme
 
+from reefknot.callers.resolve import http
 from reefknot.callers.resolve.base import Access, Endpoint, RegistrationLost, RegistryUnavailable, ServiceTarget
 from reefknot.callers.resolve.registries import etcd as module
 from reefknot.callers.resolve.registries.etcd import EtcdRegistry
@@ -131,7 +132,8 @@ async def test_a_lease_that_is_gone_before_the_key_is_written(etcd, service, mon
             await one._call("kv/put", {"key": "eA==", "value": "eA==", "lease": one._lease})
 
 
-async def test_a_member_that_is_away_or_hangs_is_passed_over(etcd, service):
+async def test_a_member_that_is_away_or_hangs_is_passed_over(etcd, service, monkeypatch):
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.5)
     with EtcdServer() as other:
         async with registry("127.0.0.1:1", other.host, etcd.host) as one:
             await one.register(target(service), US)  # at the second

@@ -19,9 +19,9 @@ Spawn = Callable[[Coroutine[Any, Any, None], str], "asyncio.Task[None]"]
 
 #: An answer of a registry is taken as it is for so long.
 FRESH_SECONDS = 1.0
-#: Up to this age it is still used, and asked for again in the background. Older, the caller waits
-#: for a new answer, unless the registry failed the last time.
-USABLE_SECONDS = 5.0
+#: Then it is asked for again, and the call waits so long for the new answer before it uses the old
+#: one. It does not wait at all if the registry did not answer the last time.
+WAIT_SECONDS = 0.2
 #: The pause after a registry did not answer.
 PAUSE_SECONDS = 1.0
 #: Services that are remembered; the one that was not asked for the longest is forgotten first.
@@ -73,11 +73,9 @@ class AddressCache:
             paused = entry.failed_at is not None and now - entry.failed_at < PAUSE_SECONDS
             if entry.asking is None and not paused:
                 entry.asking = self._spawn(self._ask(key, entry, resolve), f"resolve:{key[0]}")
-            failing = entry.failed_at is not None
-            wait = age is None or (age >= USABLE_SECONDS and not failing)
-            if wait and entry.asking is not None:
+            if entry.asking is not None and (age is None or entry.failed_at is None):
                 # Others wait for the same answer: a caller that gives up must not take it from them.
-                await asyncio.wait((entry.asking,))
+                await asyncio.wait((entry.asking,), timeout=None if age is None else WAIT_SECONDS)
         if entry.answered_at is None:
             raise DiscoveryError(entry.failure or f"{key[0]}: the registry was not asked to the end")
         if not entry.addresses:
