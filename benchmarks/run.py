@@ -21,7 +21,7 @@ from types import FrameType
 from typing import NamedTuple, NoReturn, Protocol
 
 from reefknot.bench.rows import Plan, Storage
-from reefknot.bench.selection import choose
+from reefknot.bench.selection import ON_REQUEST, choose
 from reefknot.cli import main as reefknot
 from reefknot.testing.databases import mariadb, postgres, redis
 from reefknot.testing.databases.mariadb import MariaDbServer
@@ -84,6 +84,8 @@ def main(words: Sequence[str]) -> int:
     names = known.store or [*EMBEDDED, *DATABASES]
     rows = known.rows or [row for name in names for row in rows_of(name)]
     rest += [word for row in rows for word in ("--rows", row)]
+    if "--list" in rest and not known.rows:
+        rest += [word for row in ON_REQUEST for word in ("--rows", row)]
     if {"-h", "--help"} & set(rest):
         return reefknot(["bench", *rest])
     with ExitStack() as servers:

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from reefknot.bench import report, workloads
+from reefknot.bench import report, retention, workloads
 from reefknot.bench.load import Load
 from reefknot.bench.processes import BenchError, Child, Server, machine_busy_us, outside_us, usage
 from reefknot.bench.rows import Plan, Row, Storage, running_service, send
@@ -163,6 +163,44 @@ def test_rows_are_chosen_by_parts_of_their_names():
     unknown = bench("--rows", "sage/64")
     assert unknown.returncode == 2
     assert "no row has such a name" in unknown.stderr
+
+
+def test_a_row_on_request_is_measured_only_if_its_own_name_is_asked_for():
+    assert [name for name in (*names(), *names("sqlite"), *names("sqlite/*")) if "purge" in name] == []
+    assert names("purge") == ["echo/64", "sqlite/purge"]
+    assert names("sqlite/purge", stores=["memory", "sqlite"]) == ["echo/64", "sqlite/purge"]
+    listed = bench("--list", "--store", "sqlite").stdout.splitlines()
+    assert listed == [*names(stores=["sqlite"]), "sqlite/purge"]
+
+
+def test_a_purge_is_measured_under_load_and_alone(tmp_path):
+    rows, facts = retention.purge(Plan(0.3, 0.1, tmp_path), Storage("sqlite"), 60_000, 1)
+    without, purging = rows
+    assert (without.name, purging.name) == ("sqlite/saga/64 without purge", "sqlite/saga/64 with purge")
+    assert min(without.rate, purging.rate) > 20
+    found = {fact.name.removeprefix("sqlite/purge/"): fact for fact in facts}
+    assert list(found) == ["loss", "p99", "rate", "alone", "cpu"]
+    assert found["loss"].value == pytest.approx((1 - purging.rate / without.rate) * 100)
+    assert found["p99"].value == pytest.approx(purging.p99_ms - without.p99_ms)
+    assert found["rate"].value > 50
+    assert found["alone"].value > 50
+    assert 0.5 < found["cpu"].value < 2_000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_few_to_purge_are_no_measurement(tmp_path):
+    with pytest.raises(BenchError, match="all 300 were deleted before the load had ended"):
+        retention.purge(Plan(0.1, 0.1, tmp_path), Storage("sqlite"), 300, 1)
+
+
+def test_figures_of_several_loads_are_medians_and_every_pair_is_named():
+    loads = [Row(name="x", transactions=10, rate=rate, p99_ms=rate / 100) for rate in (100.0, 300.0, 200.0)]
+    slower = [Row(name="x", transactions=10, rate=rate, p99_ms=rate / 100) for rate in (90.0, 330.0, 150.0)]
+    typical = retention._typical("y", loads)
+    assert (typical.name, typical.transactions, typical.rate, typical.p99_ms) == ("y", 30, 200.0, 2.0)
+    loss, longer = retention._effects(Storage("sqlite"), loads, slower, "three")
+    assert (loss.value, longer.value) == (pytest.approx(10.0), pytest.approx(-0.1))
+    assert loss.text == "three; the pairs: 10.0, -10.0, 25.0"
 
 
 def test_a_busy_machine_is_told():

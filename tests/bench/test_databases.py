@@ -235,6 +235,7 @@ def test_rows_of_a_store_that_exists():
     assert {"sqlite/1m", "postgres/nodes", "mariadb/claims", "redis-off/saga/64", "redis-cluster-3/saga/64"} <= {
         *listed
     }
+    assert "postgres/purge" in listed
     assert "redis-cluster-3/claims" not in listed
     assert "starting" not in done.stderr
 

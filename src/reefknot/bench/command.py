@@ -17,7 +17,7 @@ import click
 from reefknot.bench import report
 from reefknot.bench.processes import BenchError
 from reefknot.bench.rows import Plan, Storage, durability_of
-from reefknot.bench.selection import Work, choose
+from reefknot.bench.selection import ON_REQUEST, Work, choose
 from reefknot.bench.targets import Report
 
 _QUICK = (1.0, 0.5)
@@ -105,6 +105,7 @@ def bench(
       reefknot bench --rows wait/1 --store sqlite      one client at a time
       reefknot bench --rows recovery                   10,000 due transactions after a SIGKILL
       reefknot bench --rows 1m --store sqlite
+      reefknot bench --rows purge --store sqlite       1,000,000 purged under load; only if asked for
       reefknot bench --rows saga/64 --profile /tmp     where the server spends its time
       reefknot bench --store pg=postgres://me:pw@127.0.0.1/empty --store-pid pg=4711
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
@@ -113,7 +114,8 @@ def bench(
     storages = _storages(stores or ("memory", "sqlite"), pids)
     chosen = choose(plan, storages, patterns)
     if list_only:
-        for name, _ in chosen:
+        more = () if patterns else choose(plan, storages, ON_REQUEST)
+        for name in dict.fromkeys(name for name, _ in (*chosen, *more)):
             click.echo(name)
         return 0
     if not chosen:

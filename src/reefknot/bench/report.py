@@ -60,6 +60,9 @@ unfinished, not when the last one is acknowledged.
 * **claims** the store alone: processes that take what is due in batches of 100, each one batch at a time, as nodes
   do after a crash. **nodes** one server, two over the same store, and one again, with the same connections and on the
   same cores: each of the two should get half of what the one did.
+* **purge** (only if asked for) a million finished transactions in the store, and the main row on servers that keep
+  them and on servers that purge them, in turns; then a server without clients purges the rest. Its figures are
+  medians; every pair is named.
 * **drain** is the time from the last acknowledgement to the last transaction's end. **others** is what
   processes without a part in this used meanwhile, in percent of one core: where it is not near 0, believe
   the CPU times and the ratios, not the rates.
@@ -175,7 +178,7 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
     lines += [
         "",
-        "## Memory, recovery, full store, claims, two nodes",
+        "## Memory, recovery, full store, claims, two nodes, purge",
         "",
         "| figure | value | how |",
         "|---|---:|---|",

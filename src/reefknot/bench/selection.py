@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from reefknot.bench import rows, scenarios, sharing
+from reefknot.bench import retention, rows, scenarios, sharing
 from reefknot.bench.rows import Plan, Row, Storage
 from reefknot.bench.scenarios import Fact
 
@@ -25,8 +25,12 @@ _WORKLOADS_SHARED = (("saga", 64), ("saga", 16), ("saga", 1), ("wait", 1))
 _OPEN = 10_000
 _DUE = 10_000
 _FINISHED = 1_000_000
+#: Pairs of loads without and with the purge.
+_ROUNDS = 6
+#: Rows that take minutes: only measured if a pattern ends in their name.
+ON_REQUEST = ("purge",)
 #: Works that make rows of so many connections among others.
-_WITHIN: Mapping[int, tuple[str, ...]] = {1: (), 16: (), 64: ("/1m", "/nodes")}
+_WITHIN: Mapping[int, tuple[str, ...]] = {1: (), 16: (), 64: ("/1m", "/nodes", "/purge")}
 
 
 def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> list[tuple[str, Work]]:
@@ -35,7 +39,8 @@ def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> li
     Args:
         plan: how to measure.
         stores: the stores to measure.
-        patterns: whole parts of a name, for example ``saga/64``, ``sqlite`` or ``sqlite/*/1``; all rows if empty.
+        patterns: whole parts of a name, for example ``saga/64``, ``sqlite`` or ``sqlite/*/1``; if empty, all rows
+            but those on request.
     """
     echoes = {n: f"echo/{n}" for n in _CONNECTIONS}
     named = [row for storage in stores for row in _of_store(plan, storage)]
@@ -55,6 +60,10 @@ def choose(plan: Plan, stores: Sequence[Storage], patterns: Sequence[str]) -> li
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
     """Whether a pattern is the name or some of its parts in a row."""
+    if (last := name.rpartition("/")[2]) in ON_REQUEST:
+        patterns = [one for one in patterns if one.rpartition("/")[2] == last]
+        if not patterns:
+            return False
     shapes = [shape for one in patterns for shape in (one, f"{one}/*", f"*/{one}", f"*/{one}/*")]
     return not patterns or any(fnmatchcase(name, shape) for shape in shapes)
 
@@ -70,6 +79,7 @@ def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
         found += [
             (f"{storage.label}/recovery", lambda: ([], _recoveries(plan, storage))),
             (f"{storage.label}/1m", lambda: scenarios.full_store(plan, storage, _FINISHED)),
+            (f"{storage.label}/purge", lambda: retention.purge(plan, storage, _FINISHED, _ROUNDS)),
         ]
     return found
 
@@ -82,6 +92,7 @@ def _of_shared(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
         ),
         (f"{storage.label}/claims", lambda: ([], sharing.claims(plan, storage))),
         (f"{storage.label}/nodes", lambda: sharing.nodes(plan, storage)),
+        (f"{storage.label}/purge", lambda: retention.purge(plan, storage, _FINISHED, _ROUNDS)),
     ]
 
 

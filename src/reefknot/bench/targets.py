@@ -111,6 +111,11 @@ def _claims(label: str, text: str, least: int) -> tuple[Target, ...]:
     )
 
 
+def _purge(label: str, text: str) -> Target:
+    find = _of_fact(f"{label}/purge/loss")
+    return Target(f"{text}, 1 M finished transactions being purged: at most 5 % fewer sagas/s", find, 5)
+
+
 TARGETS = (
     _rate("sqlite", "SQLite", 6_000, "520"),
     _cpu("sqlite", "SQLite", 180, "1,517"),
@@ -136,6 +141,10 @@ TARGETS = (
     _rate("redis-off", "Redis, append-only file off", 5_000, "2,937"),
     _cpu("redis-off", "Redis, append-only file off", 200, "434"),
     *_claims("redis-off", "Redis, append-only file off", 15_000),
+    _purge("sqlite", "SQLite"),
+    _purge("postgres", "PostgreSQL"),
+    _purge("mariadb", "MariaDB"),
+    _purge("redis-always", "Redis, append-only file always"),
     # In proportion, a fifth more for slots that are not used evenly.
     Target("Redis Cluster of 2: CPU of a master for each saga at most 60 % of one's", _of_one_master(2), 60),
     Target("Redis Cluster of 3: CPU of a master for each saga at most 40 % of one's", _of_one_master(3), 40),
