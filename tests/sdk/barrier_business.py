@@ -11,7 +11,7 @@ from reefknot.barrier.statements import DEFAULT_TABLES, Database, table_sql
 from reefknot.errors import Failure
 from sdk.barrier_connections import EFFECT_TABLE, Library, parts
 
-ROWS = "SELECT gid, branch_id, op, barrier_id, reason FROM {table} ORDER BY id"
+ROWS = "SELECT gid, branch_id, op, barrier_id, reason FROM {table}"
 EFFECTS = "SELECT gid, branch_id, op FROM effect"
 
 
@@ -43,6 +43,8 @@ def run_script(database: Database, url: str, script: str) -> None:
 
 def prepare(database: Database, url: str, table: str = "") -> None:
     """Create the barrier's table and the business's own."""
+    if database is Database.SQLITE:
+        run_script(database, url, "PRAGMA journal_mode = WAL")
     run_script(database, url, table_sql(database, table))
     run_script(database, url, EFFECT_TABLE + (" CHARACTER SET utf8mb4" if database is Database.MYSQL else ""))
 
@@ -135,21 +137,20 @@ class Business:
 
     # --- what became of it ----------------------------------------------------------------------
 
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The barrier's rows, oldest first."""
-        return self._all(ROWS.format(table=self.table or DEFAULT_TABLES[self.library.database]))
+    def rows(self, prefix: str = "") -> list[tuple[str, ...]]:
+        """The barrier's rows of the gids that begin with this, without it, sorted."""
+        return self._all(ROWS.format(table=self.table or DEFAULT_TABLES[self.library.database]), prefix)
 
-    @property
-    def effects(self) -> list[tuple[str, ...]]:
-        """What the work did."""
-        return self._all(EFFECTS)
+    def effects(self, prefix: str = "") -> list[tuple[str, ...]]:
+        """What the work did, likewise."""
+        return self._all(EFFECTS, prefix)
 
-    def _all(self, statement: str) -> list[tuple[str, ...]]:
+    def _all(self, statement: str, prefix: str) -> list[tuple[str, ...]]:
         with administrator(self.library.database, self.library.url) as connection:
             cursor = connection.cursor()
             cursor.execute(statement)
-            return [tuple(row) for row in cursor.fetchall()]
+            found = cursor.fetchall()
+        return sorted((gid.removeprefix(prefix), *rest) for gid, *rest in found if gid.startswith(prefix))
 
 
 def _key(identity) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ A library is a class with a context manager for each thing a user does with it; 
 
 import contextlib
 import sqlite3
+from functools import cached_property
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
@@ -280,6 +281,7 @@ class SqlAlchemy(Library):
         rest = self.url.partition("://")[2]
         return f"{self.scheme}://{rest}" if rest else f"{self.scheme}:///{self.url}"
 
+    @cached_property
     def engine(self):
         from sqlalchemy import create_engine
         from sqlalchemy.pool import NullPool
@@ -288,12 +290,12 @@ class SqlAlchemy(Library):
 
     @contextlib.contextmanager
     def idle(self):
-        with self.engine().connect() as connection:
+        with self.engine.connect() as connection:
             yield connection
 
     @contextlib.contextmanager
     def transaction(self):
-        with self.engine().begin() as connection:
+        with self.engine.begin() as connection:
             yield connection
 
     def work(self, connection, identity) -> None:
@@ -307,7 +309,7 @@ class SqlAlchemySession(SqlAlchemy):
     def idle(self):
         from sqlalchemy.orm import Session
 
-        with Session(self.engine()) as session:
+        with Session(self.engine) as session:
             yield session
 
     @contextlib.contextmanager
@@ -319,6 +321,7 @@ class SqlAlchemySession(SqlAlchemy):
 class AsyncSqlAlchemy(SqlAlchemy):
     asynchronous = True
 
+    @cached_property
     def engine(self):
         from sqlalchemy.ext.asyncio import create_async_engine
         from sqlalchemy.pool import NullPool
@@ -327,12 +330,12 @@ class AsyncSqlAlchemy(SqlAlchemy):
 
     @contextlib.asynccontextmanager
     async def idle(self):
-        async with self.engine().connect() as connection:
+        async with self.engine.connect() as connection:
             yield connection
 
     @contextlib.asynccontextmanager
     async def transaction(self):
-        async with self.engine().begin() as connection:
+        async with self.engine.begin() as connection:
             yield connection
 
     async def work(self, connection, identity) -> None:
@@ -346,7 +349,7 @@ class AsyncSqlAlchemySession(AsyncSqlAlchemy):
     async def idle(self):
         from sqlalchemy.ext.asyncio import AsyncSession
 
-        async with AsyncSession(self.engine()) as session:
+        async with AsyncSession(self.engine) as session:
             yield session
 
     @contextlib.asynccontextmanager
@@ -371,7 +374,10 @@ class Django(Library):
         from django.conf import settings
 
         if not settings.configured:
+            import django
+
             settings.configure(USE_TZ=True)
+            django.setup()
         from django.db import connections
 
         connections.databases.update(connections.configure_settings({"default": {}, self.alias: self.settings}))
