@@ -1,7 +1,8 @@
 """The database servers that the suites run on: one of each kind a session, started here.
 
 A machine without one of the programs skips what needs it, and says so; continuous integration
-installs them all, and there a missing one is a failure.
+installs them all, and there a missing one is a failure. TEST_POSTGRES, TEST_MYSQL and TEST_REDIS
+choose servers of other versions (see CONTRIBUTING.md).
 """
 
 import os
@@ -12,6 +13,7 @@ import pytest
 
 from reefknot.testing.databases import etcd as etcd_server
 from reefknot.testing.databases import mariadb as mariadb_server
+from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
@@ -37,7 +39,8 @@ def postgres():
 def mariadb():
     if mariadb_server.find_programs() is None:
         missing("MariaDB", "apt-get install mariadb-server")
-    with mariadb_server.MariaDbServer() as server:
+    kind = mysql_server.MySqlServer if mysql_server.find_program() else mariadb_server.MariaDbServer
+    with kind() as server:
         yield server
 
 

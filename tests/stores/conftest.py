@@ -8,6 +8,7 @@ from reefknot.clock import SystemClock
 from reefknot.failpoints import disarmed
 from reefknot.store import open_store
 from reefknot.testing.databases import mariadb as mariadb_server
+from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
@@ -49,7 +50,8 @@ async def nodes(postgres, schema):
 def mariadb(request):
     if mariadb_server.find_programs() is None:
         pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
-    with mariadb_server.MariaDbServer(settings={"default_time_zone": request.param}) as server:
+    kind = mysql_server.MySqlServer if mysql_server.find_program() else mariadb_server.MariaDbServer
+    with kind(settings={"default_time_zone": request.param}) as server:
         yield server
 
 

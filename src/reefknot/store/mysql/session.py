@@ -259,7 +259,7 @@ class Session:
             raise self._told(error) from error
         except (TimeoutError, OSError) as error:
             self._drop()
-            raise StoreUnavailable(f"MySQL {self._location.name} does not answer") from error
+            raise StoreUnavailable(f"MySQL {self._location.name}: {str(error) or 'does not answer'}") from error
         return str(row[1]), str(row[2]) in {"0", "OFF"}
 
     async def _connect(self) -> None:
@@ -279,7 +279,7 @@ class Session:
             )
         except RuntimeError as error:
             # What the driver raises when the other side hangs up at once, as a proxy without a server does.
-            raise ConnectionResetError("the connection was closed while it was being opened") from error
+            raise ConnectionResetError(f"no connection: {error}") from error
         self._expiry = asyncio.get_running_loop().time() + (where.lifetime or float("inf"))
         self._cursor = self._connection.cursor()
         if await self.rows(self._sql["find_galera"]):

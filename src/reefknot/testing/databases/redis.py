@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -22,6 +23,8 @@ from reefknot.testing.databases.processes import find_bundled, free_port, send, 
 
 _START_SECONDS = 30.0
 _SLOTS = 16384
+_CLUSTER_DISTANCE = 10_000
+_HIGHEST_PORT = 65_535
 
 #: Names the program ``redis-server`` or its folder, or a Python package that brings it.
 VARIABLE = "TEST_REDIS"
@@ -87,6 +90,8 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = Path()
         self.port = free_port()
+        #: Where the masters of a cluster talk to each other; 0 for a server alone.
+        self.cluster_port = 0
 
     @property
     def url(self) -> str:
@@ -178,6 +183,23 @@ class RedisServer:
         """Run several commands together; otherwise as ``command``."""
         return exchange(self.port, [("AUTH", self.password), *commands])[1:]
 
+    def choose_cluster_port(self) -> None:
+        """Take a port for the talk among the masters of a cluster, before the start."""
+        if self.version >= (7,):
+            self.cluster_port = free_port()
+            self._settings["cluster-port"] = str(self.cluster_port)
+        else:  # Redis 6 cannot choose
+            while self.port + _CLUSTER_DISTANCE > _HIGHEST_PORT:
+                self.port = free_port()
+            self.cluster_port = self.port + _CLUSTER_DISTANCE
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the program, for example (7, 0, 15)."""
+        done = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - as above
+        found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", done.stdout)
+        return tuple(map(int, found.groups())) if found else ()
+
     @property
     def _log(self) -> Path:
         return self._directory / "log"
@@ -232,7 +254,7 @@ class RedisCluster:
         started: list[RedisServer] = []
         try:
             for server in self.servers:
-                server._settings["cluster-port"] = str(free_port())  # noqa: SLF001 - not the default, port + 10000
+                server.choose_cluster_port()
                 started.append(server.__enter__())
             self._share_slots()
         except BaseException:
@@ -282,8 +304,7 @@ class RedisCluster:
             server.command("CLUSTER", "ADDSLOTS", *range(start, end))
             server.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for server in self.servers[1:]:
-            port = server._settings["cluster-port"]  # noqa: SLF001 - as above
-            first.command("CLUSTER", "MEET", "127.0.0.1", server.port, port)
+            first.command("CLUSTER", "MEET", "127.0.0.1", server.port, server.cluster_port)
         self.wait_until_whole()
 
     def _knows_all(self, server: RedisServer) -> bool:
