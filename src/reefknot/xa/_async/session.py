@@ -1,0 +1,119 @@
+"""Carries out the steps of an XA branch on one pinned connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from reefknot.barrier.core import Branch, missing
+from reefknot.barrier.drivers import async_driver_of
+from reefknot.barrier.drivers.base import AsyncDriver
+from reefknot.barrier.faults import Fault, fault_of
+from reefknot.barrier.procedure import Do
+from reefknot.barrier.procedure import Step as RowStep
+from reefknot.barrier.statements import DEFAULT_TABLES
+from reefknot.client.environment import AsyncTime
+from reefknot.xa.connection import async_alone, async_close, async_rows, dialect_of
+from reefknot.xa.core import Dialect, Pause, Reconnect, Register, Statement, Step, Steps, Work
+
+AsyncConnect = Callable[[], Awaitable[Any]]
+
+
+class AsyncSession:
+    """One connection of our own to a participant's database, and the barrier's table in it.
+
+    Args:
+        connect: opens a connection that nobody else uses; it is closed here.
+        branch: whose work this is.
+        table: the barrier's table; DTM's name for it if empty.
+    """
+
+    def __init__(self, connect: AsyncConnect, branch: Branch, table: str) -> None:
+        self._connect = connect
+        self._branch = branch
+        self._table = table
+        self._connection: Any = None
+        self._driver: AsyncDriver
+        self._time = AsyncTime()
+
+    async def run(
+        self,
+        steps: Callable[[Dialect, Branch], Steps],
+        work: Callable[[Any], Awaitable[Any]] | None = None,
+        register: Callable[[], Awaitable[None]] | None = None,
+    ) -> Any:
+        """Carry out the steps and close the connection.
+
+        Args:
+            steps: ``core.action``, ``core.commit`` or ``core.rollback``.
+            work: done with the connection where the steps say so.
+            register: tells the transaction manager of the branch where the steps say so.
+
+        Returns:
+            What the steps return.
+
+        Raises:
+            BarrierMissing: the barrier's table does not exist.
+            Invalid: the connection's library or database has no XA.
+        """
+        await self._open()
+        try:
+            going = steps(dialect_of(self._driver.database), self._branch)
+            answer: Any = None
+            error: BaseException | None = None
+            while True:
+                try:
+                    step = going.send(answer) if error is None else going.throw(error)
+                except StopIteration as end:
+                    return end.value
+                try:
+                    answer, error = await self._perform(step, work, register), None
+                except BaseException as problem:  # noqa: BLE001 - the steps decide; they undo what was begun and raise it again
+                    answer, error = None, problem
+        finally:
+            await async_close(self._connection)
+
+    async def _open(self) -> None:
+        self._connection = await self._connect()
+        try:
+            self._driver = async_driver_of(self._connection)
+            await async_alone(self._connection)
+        except BaseException:
+            await async_close(self._connection)
+            raise
+
+    async def _perform(
+        self,
+        step: Step,
+        work: Callable[[Any], Awaitable[Any]] | None,
+        register: Callable[[], Awaitable[None]] | None,
+    ) -> Any:
+        match step:
+            case Statement(sql, parameters):
+                return await async_rows(self._connection, sql, parameters)
+            case RowStep():
+                return await self._row(step)
+            case Pause(seconds):
+                return await self._time.sleep(seconds)
+            case Reconnect():
+                await async_close(self._connection)
+                return await self._open()
+            case Work():
+                return await work(self._connection) if work is not None else None
+            case Register():
+                return await register() if register is not None else None
+
+    async def _row(self, step: RowStep) -> bool | tuple[str, ...] | None:
+        driver = self._driver
+        table = self._table or DEFAULT_TABLES[driver.database]
+        try:
+            if step.do is Do.INSERT:
+                return await driver.insert(step.row, table)
+            return await driver.read(step.row, table)
+        except Exception as error:
+            fault = fault_of(error, driver.database)
+            if fault is Fault.DUPLICATE:
+                return False
+            if fault is Fault.NO_TABLE:
+                raise missing(table, self._branch, driver.database) from error
+            raise
