@@ -1,7 +1,7 @@
 """Databases and the Go program of the interoperation tests.
 
-``INTEROP_STORES=all`` runs every case against every store of the server instead of only SQLite;
-``make interop`` does.
+``INTEROP_STORES=all`` runs every case against every store of the server instead of most against
+SQLite only; ``make interop`` does.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def go_bank(tmp_path_factory):
 
 
 def pytest_generate_tests(metafunc):
-    """The stores of the server that a module of tests runs against."""
+    """The stores of the server that a test runs against."""
     if "store" in metafunc.fixturenames:
-        every = os.environ.get("INTEROP_STORES") == "all"
+        every = os.environ.get("INTEROP_STORES") == "all" or hasattr(metafunc.function, "on_every_store")
         stores = ["sqlite", "postgres", "mariadb", "redis"] if every else ["sqlite"]
         metafunc.parametrize("store", stores, scope="module", indirect=True)

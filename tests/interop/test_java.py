@@ -32,7 +32,6 @@ def classpath():
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("java")
     quick = {"REEFKNOT_TIMEOUT_TO_FAIL": "3", "REEFKNOT_RETRY_INTERVAL": "1", "REEFKNOT_TRANS_CRON_INTERVAL": "1"}
-    quick["REEFKNOT_GRPC_PORT"] = "0"
     with ServerProcess(f"sqlite:///{folder}/store.db", environment=quick, log=folder / "log") as server:
         yield server
         assert server.alive

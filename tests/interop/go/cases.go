@@ -23,6 +23,10 @@ var cases = map[string]func(*aCase) error{
 	"saga":            func(c *aCase) error { return saga(c.server, c.gid, c.both(), sagaOptions{}) },
 	"saga_wait":       func(c *aCase) error { return saga(c.server, c.gid, c.both(), sagaOptions{wait: true}) },
 	"saga_concurrent": func(c *aCase) error { return saga(c.server, c.gid, c.both(), sagaOptions{concurrent: true}) },
+	"saga_mixed": func(c *aCase) error {
+		// The first step is called over HTTP even if the transaction is one of gRPC.
+		return saga(c.server, c.gid, c.both(), sagaOptions{first: c.bank.servers["http"]})
+	},
 	"saga_order": func(c *aCase) error {
 		// The first step waits for the second.
 		options := sagaOptions{concurrent: true, orders: map[int][]int{0: {1}}}

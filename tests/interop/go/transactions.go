@@ -12,15 +12,21 @@ import (
 type sagaOptions struct {
 	concurrent, wait bool
 	orders           map[int][]int
+	// The API whose addresses the first step has, if not the one that the saga is sent over.
+	first Server
 }
 
 // saga submits one step for each transfer.
 func saga(server Server, gid string, transfers []*bank.Transfer, options sagaOptions) error {
 	transaction := &Transaction{Gid: gid, Mode: "saga", WaitResult: options.wait}
-	for _, transfer := range transfers {
-		addresses := map[string]string{"action": server.URL("action"), "compensate": server.URL("compensate")}
+	for i, transfer := range transfers {
+		to := server
+		if i == 0 && options.first != nil {
+			to = options.first
+		}
+		addresses := map[string]string{"action": to.URL("action"), "compensate": to.URL("compensate")}
 		transaction.Steps = append(transaction.Steps, addresses)
-		transaction.Payloads = append(transaction.Payloads, server.Encode(transfer))
+		transaction.Payloads = append(transaction.Payloads, to.Encode(transfer))
 	}
 	if options.concurrent {
 		text, err := json.Marshal(map[string]any{"concurrent": true, "orders": options.orders})
