@@ -1,6 +1,9 @@
 """DTM's drivers: which URLs they read, and what an operator is told about the others."""
 
 import asyncio
+import os
+import subprocess
+import sys
 
 import pytest
 import trustme
@@ -244,3 +247,12 @@ async def test_names_are_resolved_by_the_system():
     assert method == "/p.S/M"
     with pytest.raises(DiscoveryError, match=r"nobody is registered as dns:///nobody\.invalid:1"):
         await found.addresses("dns:///nobody.invalid:1", "grpc")
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["serve", "--store", "memory://"]])
+def test_a_wrong_driver_is_told_before_anything_starts(command):
+    environment = {**os.environ, "MICRO_SERVICE_DRIVER": "dtm-driver-polaris", "REEFKNOT_HTTP_PORT": "0"}
+    words = [sys.executable, "-m", "reefknot", *command]
+    ended = subprocess.run(words, env=environment, capture_output=True, check=False, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "MicroService.Driver: dtm-driver-polaris is not supported yet" in ended.stderr

@@ -52,6 +52,7 @@ def check(context: click.Context, file: Path | None) -> None:
     Example:
       reefknot config check -c conf.yml
     """  # noqa: D301 - as above
+    from reefknot.callers.resolve import read_settings
     from reefknot.store import store_names
 
     loaded = load_settings(context, file, {})
@@ -59,6 +60,7 @@ def check(context: click.Context, file: Path | None) -> None:
     location = loaded.config.store.location()
     if (scheme := location.reveal().partition("://")[0]) not in store_names():
         raise ConfigError(f"Store: there is no store {scheme!r} for {location}; use one of {', '.join(store_names())}")
+    read_settings(loaded.config)
     click.echo(f"the configuration is valid; the store is {location}")
 
 
