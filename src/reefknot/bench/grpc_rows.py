@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from reefknot.bench import workloads
+from reefknot.bench import rows, workloads
 from reefknot.bench.grpc_load import GrpcLoad
 from reefknot.bench.load import Load, Sent
 from reefknot.bench.processes import BenchError, Child, Server, free_port, profiled
@@ -20,14 +20,11 @@ from reefknot.bench.rows import (
     fresh_store,
     row_of,
     running_service,
-    send,
 )
 from reefknot.bench.scenarios import Fact
 from reefknot.wire.proto.dtmgimp_pb2 import DtmRequest
 
 _CLIENTS = 64
-#: Loads over HTTP on each of the two servers, in turn.
-_ROUNDS = 5
 
 
 def saga(plan: Plan, storage: Storage) -> Row:
@@ -41,19 +38,24 @@ def saga(plan: Plan, storage: Storage) -> Row:
         Server(storage.url(directory), directory / "server.log", grpc_port=grpc_port) as server,
     ):
         request = _request(f"127.0.0.1:{service.hear(int)}")
-        _send(GrpcLoad(grpc_port, request, _CLIENTS, plan.warm_up_seconds))
+        send(GrpcLoad(grpc_port, request, _CLIENTS, plan.warm_up_seconds))
         server.wait_until_finished(DRAIN_SECONDS)
         meter = Meter([server], service.pid, storage.pids)
         with profiled(server.pid, plan.seconds, profile):
-            sent = _send(GrpcLoad(grpc_port, request, _CLIENTS, plan.seconds))
+            sent = send(GrpcLoad(grpc_port, request, _CLIENTS, plan.seconds))
             used = meter.read(server.wait_until_finished(DRAIN_SECONDS))
     return row_of(name, [sent], used)
 
 
-def idle(plan: Plan, storage: Storage) -> Fact:
+def idle(plan: Plan, storage: Storage, rounds: int) -> Fact:
     """How much more CPU a saga over HTTP costs on a server that has a gRPC port which nobody uses.
 
     Both servers run all the time and are loaded in turn, so that the machine's mood is the same for both.
+
+    Args:
+        plan: how to measure; its seconds are shared out among the loads of a server.
+        storage: the store.
+        rounds: loads on each of the two servers.
     """
     with (
         fresh_store(plan, storage) as without_directory,
@@ -64,15 +66,15 @@ def idle(plan: Plan, storage: Storage) -> Fact:
     ):
         requests = workloads.named("saga", f"http://127.0.0.1:{ports.answering}")
         cpu: dict[Server, list[float]] = {without: [], with_port: []}
-        for seconds in (plan.warm_up_seconds, *[plan.seconds / _ROUNDS] * _ROUNDS):
+        for seconds in (plan.warm_up_seconds, *[plan.seconds / rounds] * rounds):
             for server, costs in cpu.items():
                 meter = Meter([server], service.pid, storage.pids)
-                sent = send(Load(server.port, requests, _CLIENTS, seconds))
+                sent = rows.send(Load(server.port, requests, _CLIENTS, seconds))
                 used = meter.read(server.wait_until_finished(DRAIN_SECONDS))
                 costs.append(used.server.total_us / sent.transactions)
     before, after = (median(costs[1:]) for costs in cpu.values())
-    text = f"{before:.1f} µs CPU for each saga without the port, {after:.1f} with it; medians of {_ROUNDS} loads each"
-    return Fact(f"{storage.label}/grpc/idle", (after / before - 1) * 100, "% more CPU per saga over HTTP", text)
+    text = f"{before:.1f} µs CPU for each saga without the port, {after:.1f} with it; medians of {rounds} loads each"
+    return Fact(f"{storage.label}/grpc-idle", (after / before - 1) * 100, "% more CPU per saga over HTTP", text)
 
 
 def _request(address: str) -> bytes:
@@ -87,7 +89,12 @@ def _request(address: str) -> bytes:
     ).SerializeToString()
 
 
-def _send(load: GrpcLoad) -> Sent:
+def send(load: GrpcLoad) -> Sent:
+    """Run a load generator over gRPC.
+
+    Raises:
+        BenchError: a request was refused: nothing that follows would mean anything.
+    """
     with Child("grpc_load") as generator:
         generator.tell(load)
         sent = generator.hear(Sent)

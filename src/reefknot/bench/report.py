@@ -60,6 +60,8 @@ unfinished, not when the last one is acknowledged.
 * **claims** the store alone: processes that take what is due in batches of 100, each one batch at a time, as nodes
   do after a crash. **nodes** one server, two over the same store, and one again, with the same connections and on the
   same cores: each of the two should get half of what the one did.
+* **grpc** the saga submitted over gRPC, with branches over gRPC. **grpc-idle** the saga over HTTP on two servers, one
+  of which has a gRPC port that nobody uses, in turns.
 * **purge** (only if asked for) a million finished transactions in the store, and the main row on servers that keep
   them and on servers that purge them, in turns; then a server without clients purges the rest. Its figures are
   medians; every pair is named.
@@ -178,7 +180,7 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
     lines += [
         "",
-        "## Memory, recovery, full store, claims, two nodes, purge",
+        "## Memory, recovery, full store, gRPC port, claims, two nodes, purge",
         "",
         "| figure | value | how |",
         "|---|---:|---|",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -27,6 +28,8 @@ _DUE = 10_000
 _FINISHED = 1_000_000
 #: Pairs of loads without and with the purge.
 _ROUNDS = 6
+#: Loads on each of the servers with and without a gRPC port.
+_IDLE_ROUNDS = 5
 #: Rows that take minutes: only measured if a pattern ends in their name.
 ON_REQUEST = ("purge",)
 #: Works that make rows of so many connections among others.
@@ -81,7 +84,18 @@ def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
             (f"{storage.label}/1m", lambda: scenarios.full_store(plan, storage, _FINISHED)),
             (f"{storage.label}/purge", lambda: retention.purge(plan, storage, _FINISHED, _ROUNDS)),
         ]
+        if importlib.util.find_spec("grpc"):
+            found += _over_grpc(plan, storage)
     return found
+
+
+def _over_grpc(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
+    from reefknot.bench import grpc_rows  # noqa: PLC0415 - a benchmark without these rows needs no gRPC
+
+    return [
+        (f"{storage.label}/grpc/64", _one(grpc_rows.saga, plan, storage)),
+        (f"{storage.label}/grpc-idle", lambda: ([], [grpc_rows.idle(plan, storage, _IDLE_ROUNDS)])),
+    ]
 
 
 def _of_shared(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:

@@ -122,6 +122,14 @@ TARGETS = (
     Target(
         "SQLite, one client, wait_result: p50 at most 3 ms", _of_row("sqlite/wait/1", lambda r: r.p50_ms, "ms"), 3.0
     ),
+    Target(
+        "SQLite, 64 clients, saga and branches over gRPC: at most 700 µs CPU of our processes for each saga",
+        _of_row("sqlite/grpc/64", lambda row: row.cpu_us, "µs"),
+        700,
+    ),
+    Target(
+        "a gRPC port that nobody uses: at most 3 % more CPU for each saga over HTTP", _of_fact("sqlite/grpc-idle"), 3
+    ),
     Target("1 M finished transactions in the file: at most 10 % more CPU", _of_fact("sqlite/full/cpu"), 10),
     Target("resident memory, idle: at most 120 MiB", _of_fact("sqlite/memory/idle"), 120),
     Target("memory bounded: 10,000 open take at most 10 % more than 5,000", _growth, 10),
