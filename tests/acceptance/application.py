@@ -178,7 +178,7 @@ class WorkflowClient:
             Refused: it was rolled back.
             Interrupted: it goes on when the server calls back.
         """
-        answer = self.app.server.post("prepareWorkflow", self.body(gid))
+        answer = self.app.post("prepareWorkflow", self.body(gid))
         assert answer.status == 200, answer
         there = answer.json()
         transaction = there["transaction"]
@@ -198,7 +198,7 @@ class WorkflowClient:
         return result
 
     def _report(self, gid: str, **extra: str) -> None:
-        answer = self.app.server.post("submit", {"gid": gid, "trans_type": "workflow", "req_extra": extra})
+        answer = self.app.post("submit", {"gid": gid, "trans_type": "workflow", "req_extra": extra})
         assert answer.status == 200, answer
 
     def _resumed(self, call: Call) -> Say:
@@ -245,7 +245,7 @@ class WorkflowRun:
     def record(self, branch_id: str, op: str, status: str, data: str) -> None:
         """Tell the server how a step ended."""
         fields = {"gid": self.gid, "trans_type": "workflow", "branch_id": branch_id, "op": op, "status": status}
-        answer = self.app.server.post("registerBranch", {**fields, "data": data})
+        answer = self.app.post("registerBranch", {**fields, "data": data})
         assert answer.status == 200, answer
 
     def finish(self, op: str) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from acceptance.application import Application
+from acceptance.grpc_application import GrpcApplication, GrpcBank
 from reefknot.clock import SystemClock
 from reefknot.failpoints import disarmed
 from reefknot.store import open_store
@@ -70,7 +71,7 @@ def new_store_url(request) -> Callable[[Path], str]:
 
 @pytest.fixture(scope="session")
 def shared_server(new_store_url, tmp_path_factory) -> Iterator[LocalServer]:
-    with LocalServer(new_store_url(tmp_path_factory.mktemp("store"))) as server:
+    with LocalServer(new_store_url(tmp_path_factory.mktemp("store")), grpc=True) as server:
         yield server
 
 
@@ -122,6 +123,20 @@ def bank() -> Iterator[Participant]:
 def app(request, server, bank) -> Application:
     """A client of the shared server whose branches are at the bank; it comes over HTTP unless parametrized."""
     return Application(server, bank, getattr(request, "param", "http"))
+
+
+@pytest.fixture
+def grpc_bank() -> Iterator[GrpcBank]:
+    """The business over gRPC: every method succeeds unless a test scripts it."""
+    with GrpcBank() as participant:
+        yield participant
+
+
+@pytest.fixture
+def grpc_app(server, grpc_bank) -> Iterator[GrpcApplication]:
+    """A client that comes over gRPC, and whose branches are at the bank's gRPC service."""
+    with GrpcApplication(server, grpc_bank) as client:
+        yield client
 
 
 @pytest.fixture

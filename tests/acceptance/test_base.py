@@ -27,7 +27,7 @@ def test_main(bank, tmp_path):
     assert len(bank.calls) == 2
 
 
-@pytest.mark.conformance("TestMustGenGid", part="over HTTP and JSON-RPC; the same over gRPC waits for that API")
+@pytest.mark.conformance("TestMustGenGid")
 def test_must_gen_gid(server):
     answer = server.get("newGid").json()
     assert answer["dtm_result"] == "SUCCESS"

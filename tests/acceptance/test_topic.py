@@ -16,7 +16,7 @@ def refused(answer, text):
     return answer.status == 500 and text in answer.json()["message"]
 
 
-@pytest.mark.conformance("TestTopicNormal", part="over HTTP; the same over gRPC waits for that API")
+@pytest.mark.conformance("TestTopicNormal")
 def test_topic_normal(server):
     one, two = "http://one.example/in", "http://two.example/in"
 
