@@ -11,6 +11,7 @@ import pytest
 from reefknot.api.body import BODY_SECONDS
 from reefknot.api.connection import HEAD_BYTES, HEAD_SECONDS
 from reefknot.api.lookups import LIST_MOST
+from reefknot.callers.grpc.channels import CHANNELS_MOST
 from reefknot.config import Config
 from reefknot.coordinator.topics import REMARK_BYTES, SUBSCRIBERS_MOST
 from reefknot.engine.admission import Limits
@@ -46,8 +47,9 @@ ROWS = {
     "remark of a subscriber": (REMARK_BYTES, ""),
     "error text in a reply, characters": (TEXT_LIMIT, ""),
     "rollback reason, characters": (TEXT_LIMIT, ""),
-    "answer of a participant": (CONFIG.response_limit, ""),
+    "answer of a participant; over gRPC its message, and its metadata with the error text": (CONFIG.response_limit, ""),
     "calls to one host at once": (CONFIG.host_concurrency, ""),
+    "gRPC channels kept open": (CHANNELS_MOST, ""),
 }
 
 
