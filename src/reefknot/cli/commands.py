@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from reefknot import __version__
+from reefknot.cli.barrier import barrier_group
 from reefknot.cli.config import config_group
 from reefknot.cli.settings import config_option, load_settings, store_option, tell_notices
 
@@ -55,6 +56,7 @@ def root(
 
 
 root.add_command(config_group)
+root.add_command(barrier_group)
 
 
 @root.command()

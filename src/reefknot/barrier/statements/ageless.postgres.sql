@@ -1,0 +1,3 @@
+SELECT count(*)
+FROM {table}
+WHERE create_time IS NULL

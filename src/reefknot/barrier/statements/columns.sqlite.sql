@@ -1,0 +1,2 @@
+SELECT name, type, '', coalesce(dflt_value, 'NULL') <> 'NULL'
+FROM pragma_table_info(?, ?)
