@@ -63,8 +63,8 @@ unfinished, not when the last one is acknowledged.
 * **grpc** the saga submitted over gRPC, with branches over gRPC. **grpc-idle** the saga over HTTP on two servers, one
   of which has a gRPC port that nobody uses, in turns.
 * **purge** (only if asked for) a million finished transactions in the store, and the main row on servers that keep
-  them and on servers that purge them, in turns; then a server without clients purges the rest. Its figures are
-  medians; every pair is named.
+  them and on servers that purge them, in turns; then a server without clients goes on with the purge, for two minutes
+  at most. Its figures are medians; every pair is named.
 * **drain** is the time from the last acknowledgement to the last transaction's end. **others** is what
   processes without a part in this used meanwhile, in percent of one core: where it is not near 0, believe
   the CPU times and the ratios, not the rates.

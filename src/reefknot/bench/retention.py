@@ -23,6 +23,16 @@ _PURGES = MappingProxyType({"STORE_FINISHED_DATA_EXPIRE": "1", "REEFKNOT_PURGE_I
 _KEEPS = MappingProxyType({"STORE_FINISHED_DATA_EXPIRE": "0"})
 #: The purge may stand still for so long before the measurement is given up.
 _PATIENCE_SECONDS = 30.0
+#: A server without clients is watched for so many times as long as a load takes, if it is not done before.
+_REST_LENGTH = 30
+
+
+class _Rest(msgspec.Struct, frozen=True):
+    """A purge without a load: how many it deleted, each second and altogether, and CPU microseconds for each."""
+
+    rate: float
+    deleted: int
+    row_us: float
 
 
 class _Loaded(msgspec.Struct, frozen=True):
@@ -60,7 +70,7 @@ def purge(plan: Plan, storage: Storage, count: int, rounds: int) -> tuple[list[R
                 left -= loaded.deleted
             if left <= 0:
                 raise BenchError(f"all {count:,} were deleted before the load had ended; there must be more")
-        rest = _rest(storage, directory, left)
+        rest = _rest(plan, storage, directory, left)
     before, after = [one.row for one in keeping], [one.row for one in purging]
     rows = [
         _typical(f"{storage.label}/saga/{_CONNECTIONS} {state}", some)
@@ -68,7 +78,7 @@ def purge(plan: Plan, storage: Storage, count: int, rounds: int) -> tuple[list[R
     ]
     text = f"{count:,} finished, stored in {filled.seconds:.0f} s; {rounds} loads each of {plan.seconds:g} s"
     rate = median(one.rate for one in purging)
-    return rows, [*_effects(storage, before, after, text), *_costs(storage, rate, left, *rest)]
+    return rows, [*_effects(storage, before, after, text), *_costs(storage, rate, left, rest)]
 
 
 def _effects(storage: Storage, before: Sequence[Row], after: Sequence[Row], text: str) -> list[Fact]:
@@ -82,16 +92,17 @@ def _effects(storage: Storage, before: Sequence[Row], after: Sequence[Row], text
     ]
 
 
-def _costs(storage: Storage, rate: float, left: int, alone_rate: float, row_us: float) -> list[Fact]:
+def _costs(storage: Storage, rate: float, left: int, rest: _Rest) -> list[Fact]:
     """What the purge does, and what it takes."""
     cores = len(os.sched_getaffinity(0))
-    part = rate * row_us / (cores * 10_000)
+    part = rate * rest.row_us / (cores * 10_000)
+    text = f"{rest.deleted:,} of the remaining {left:,}, nothing else to do"
     return [
         Fact(f"{storage.label}/purge/rate", rate, "purged/s", f"during the loads; median, {_CONNECTIONS} connections"),
-        Fact(f"{storage.label}/purge/alone", alone_rate, "purged/s", f"the remaining {left:,}, nothing else to do"),
+        Fact(f"{storage.label}/purge/alone", rest.rate, "purged/s", text),
         Fact(
             f"{storage.label}/purge/cpu",
-            row_us,
+            rest.row_us,
             "µs CPU per purged one",
             f"alone: server, writer and database; {part:.1f} % of {cores} cores at the rate during the loads",
         ),
@@ -125,17 +136,23 @@ def _loaded(plan: Plan, storage: Storage, directory: Path, settings: Mapping[str
     return _Loaded(row_of(name, [sent], used), (deleted - before) / seconds, deleted)
 
 
-def _rest(storage: Storage, directory: Path, left: int) -> tuple[float, float]:
-    """Let a server without clients delete what is left: how many each second, and CPU microseconds for each."""
+def _rest(plan: Plan, storage: Storage, directory: Path, left: int) -> _Rest:
+    """Let a server without clients delete what is left.
+
+    Raises:
+        BenchError: that was too quick to be measured.
+    """
     with Server(storage.url(directory), directory / "server.log", _PURGES) as server:
         first, began = _more_than(0, server), time.monotonic()
         before = server.usage().total_us + sum(map(cpu_us, storage.pids))
         deleted = first
-        while deleted < left:
+        while deleted < left and time.monotonic() - began < plan.seconds * _REST_LENGTH:
             deleted = _more_than(deleted, server)
         seconds = time.monotonic() - began
         used = server.usage().total_us + sum(map(cpu_us, storage.pids)) - before
-    return (deleted - first) / seconds, used / (deleted - first)
+    if deleted == first:
+        raise BenchError("the rest was deleted at once; there must be more")
+    return _Rest((deleted - first) / seconds, deleted, used / (deleted - first))
 
 
 def _more_than(deleted: int, server: Server) -> int:
