@@ -10,6 +10,7 @@ import pytest
 
 from reefknot.api.body import BODY_SECONDS
 from reefknot.api.connection import HEAD_BYTES, HEAD_SECONDS
+from reefknot.api.grpc_server import CALLS_MOST
 from reefknot.api.lookups import LIST_MOST
 from reefknot.callers.grpc.channels import CHANNELS_MOST
 from reefknot.config import Config
@@ -17,6 +18,7 @@ from reefknot.coordinator.topics import REMARK_BYTES, SUBSCRIBERS_MOST
 from reefknot.engine.admission import Limits
 from reefknot.engine.modes.msg import DELAY_SECONDS_MAX
 from reefknot.testing.server import LocalServer
+from reefknot.wire.grpc import STATUS_TEXT_BYTES
 from reefknot.wire.outcome import TEXT_LIMIT
 
 PAGE = Path(__file__).parents[2] / "docs" / "limits.md"
@@ -47,6 +49,9 @@ ROWS = {
     "remark of a subscriber": (REMARK_BYTES, ""),
     "error text in a reply, characters": (TEXT_LIMIT, ""),
     "rollback reason, characters": (TEXT_LIMIT, ""),
+    "gRPC calls at once on one connection": (CONFIG.grpc_max_streams, ""),
+    "gRPC calls at once in all": (CALLS_MOST, ""),
+    "text of a gRPC status, bytes on the wire": (STATUS_TEXT_BYTES, ""),
     "answer of a participant; over gRPC its message, and its metadata with the error text": (CONFIG.response_limit, ""),
     "calls to one host at once": (CONFIG.host_concurrency, ""),
     "gRPC channels kept open": (CHANNELS_MOST, ""),
