@@ -150,3 +150,15 @@ async def test_the_next_agent_is_asked_and_remembered():
         assert us._client._hosts == [consul.host, "127.0.0.1:1"]
         assert await us.resolve(target(consul.host), "grpc") == ()
         await us.close()
+
+
+async def test_a_registration_whose_answer_is_lost_is_taken_back_too():
+    lost = registering()
+    lost.status, lost.answer = 503, b"no leader"
+    leaving = Expected("PUT", "/v1/agent/service/deregister/bank-10.0.0.9-36790")
+    with Replay(lost, leaving) as consul:
+        us = registry(consul.host)
+        with pytest.raises(RegistryUnavailable, match="503"):
+            await us.register(target(consul.host), US)
+        await us.deregister()
+        await us.close()

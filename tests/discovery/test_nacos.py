@@ -142,3 +142,15 @@ async def test_an_answer_that_is_none(status, answer):
         with pytest.raises(RegistryUnavailable, match="nacos"):
             await us.resolve(target(nacos.host), "http")
         await us.close()
+
+
+async def test_a_registration_whose_answer_is_lost_is_taken_back_too():
+    with Replay(
+        Expected("POST", "/nacos/v1/ns/instance", REGISTER, status=500, answer=b"server is DOWN now"),
+        Expected("DELETE", "/nacos/v1/ns/instance", INSTANCE, answer=b"ok"),
+    ) as nacos:
+        us = registry(nacos.host)
+        with pytest.raises(RegistryUnavailable, match="500"):
+            await us.register(target(nacos.host), US)
+        await us.deregister()
+        await us.close()

@@ -117,8 +117,7 @@ async def test_clients_go_on_when_one_of_three_servers_is_killed(etcd, postgres)
         nodes = [node(store_url, etcd, name) for _ in range(3)]
         load = Load(services, name, etcd.host, bank.url("/move"))
         try:
-            for one in nodes:
-                await asyncio.to_thread(one.start)
+            await asyncio.gather(*(asyncio.to_thread(one.start) for one in nodes))
 
             async def all_are_there():
                 found = [await registered(services, target, scheme) for scheme, target in load._targets.items()]

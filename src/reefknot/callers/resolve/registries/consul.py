@@ -75,8 +75,8 @@ class ConsulRegistry:
                 }
             ],
         }
+        self._id = service_id  # first: whoever is interrupted now takes back what may have arrived
         await self._send("PUT", "/v1/agent/service/register", body=msgspec.json.encode(body))
-        self._id = service_id
 
     async def heartbeat(self) -> None:
         body = msgspec.json.encode({"Status": "passing", "Output": ""})

@@ -57,8 +57,8 @@ class NacosRegistry:
             "weight": target.option("weight", "1"),
             "ephemeral": "true",
         }
+        self._instance = instance  # first: whoever is interrupted now takes back what may have arrived
         await self._call("POST", _INSTANCE, {**instance, "enabled": "true", "healthy": "true"})
-        self._instance = instance
 
     async def heartbeat(self) -> None:
         instance = self._instance
