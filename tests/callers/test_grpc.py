@@ -342,12 +342,13 @@ async def test_a_service_config_decides_about_repetitions(bank):
     assert len(bank.calls) == 4
 
 
-async def test_a_service_config_that_is_wrong_is_named_in_the_error(bank):
+async def test_a_service_config_that_grpc_refuses_is_an_error_of_the_channel(bank):
     async with grpc_caller(grpc_service_config='{"loadBalancingConfig":[{"nope":{}}]}') as caller:
         outcome = await caller.call(branch_call(bank.url(OUT)))
 
     assert isinstance(outcome, Unknown)
-    assert "nope" in outcome.error
+    assert "INVALID_ARGUMENT: Failed to create" in outcome.error
+    assert bank.calls == []
 
 
 def test_the_target_of_a_service_has_all_its_addresses():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reefknot.model import Failure, Ongoing, Success, Unknown
-from reefknot.wire.outcome import TEXT_LIMIT, Matching, http_outcome, jsonrpc_outcome, reason_text
+from reefknot.wire.outcome import TEXT_LIMIT, Matching, grpc_outcome, http_outcome, jsonrpc_outcome, reason_text
 
 OK = Success()
 
@@ -165,3 +165,29 @@ def test_every_text_is_short_and_printable(status):
                         assert text.isprintable()
                     case outcome:
                         assert outcome == OK
+
+
+GRPC = [
+    (0, "OK", "FAILURE", OK),
+    (10, "ABORTED", "no money", Failure("no money FAILURE")),
+    (10, "ABORTED", "", Failure(" FAILURE")),
+    (10, "ABORTED", "no money FAILURE", Failure("no money FAILURE")),
+    (10, "ABORTED", "ONGOING", Ongoing("ONGOING")),
+    (10, "ABORTED", "ongoing", Failure("ongoing FAILURE")),
+    (10, "ABORTED", " ONGOING", Failure(" ONGOING FAILURE")),
+    (9, "FAILED_PRECONDITION", "FAILURE", Ongoing("FAILURE")),
+    (2, "UNKNOWN", "FAILURE", Unknown("gRPC status UNKNOWN: FAILURE")),
+    (13, "INTERNAL", "ONGOING", Unknown("gRPC status INTERNAL: ONGOING")),
+    (1, "CANCELLED", "", Unknown("gRPC status CANCELLED: ")),
+    (14, "UNAVAILABLE", "a\nb\ud800", Unknown("gRPC status UNAVAILABLE: a\\nb?")),
+]
+
+
+@pytest.mark.parametrize(("code", "name", "text", "outcome"), GRPC)
+def test_grpc(code, name, text, outcome):
+    assert grpc_outcome(code, name, text) == outcome
+
+
+def test_long_grpc_messages_are_cut():
+    assert len(grpc_outcome(10, "ABORTED", "x" * 10_000).reason) == TEXT_LIMIT
+    assert len(grpc_outcome(2, "UNKNOWN", "ä" * 10_000).error) == TEXT_LIMIT
