@@ -43,10 +43,13 @@ class MySqlServer(MariaDbServer):
 
     def _install(self) -> None:
         server = Path(self._programs["mariadbd"])
-        self._settings.setdefault("lc_messages_dir", str(server.parent.parent / "share"))
         self._settings.setdefault("mysqlx", "0")
         command = [str(server), "--no-defaults", "--initialize-insecure", f"--datadir={self._directory / 'data'}"]
-        command += [f"--lc-messages-dir={self._settings['lc_messages_dir']}", *as_user()]
+        messages = server.parent.parent / "share"  # where an unpacked server has them
+        if (messages / "english").is_dir():
+            self._settings.setdefault("lc_messages_dir", str(messages))
+            command.append(f"--lc-messages-dir={messages}")
+        command += as_user()
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - the server's program
         if done.returncode:
             raise RuntimeError(f"mysqld --initialize failed: {done.stdout}{done.stderr}")

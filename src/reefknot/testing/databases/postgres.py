@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reefknot.testing.databases.processes import family, find_bundled, free_port, send, wait_until_gone
+from reefknot.testing.databases.processes import family, find_bundled, free_port, send, version_of, wait_until_gone
 
 #: Where Debian, its children and other systems put the server's programs.
 _PROGRAM_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/*/bin")
@@ -164,6 +164,11 @@ class PostgresServer:
     def thaw(self) -> None:
         """SIGCONT to all its processes."""
         send(signal.SIGCONT, self.pids)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the program, for example (15, 18)."""
+        return version_of(str(self._programs / "postgres"))
 
     @property
     def _log(self) -> Path:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -28,6 +30,15 @@ def find_bundled(place: str, program: str) -> Path | None:
     if spec is None or not spec.origin:
         return None
     return max((path for path in Path(spec.origin).parent.rglob(program) if path.is_file()), default=None)
+
+
+def version_of(program: str) -> tuple[int, ...]:
+    """The version that a server's program prints, for example (7, 0, 15); empty if it prints none."""
+    done = subprocess.run(  # noqa: S603 - the server's own program, no shell
+        [program, "--version"], capture_output=True, text=True, check=True
+    )
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def free_port() -> int:

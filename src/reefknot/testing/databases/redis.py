@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -19,7 +18,7 @@ from typing import Any, Literal, Self, cast
 
 import hiredis
 
-from reefknot.testing.databases.processes import find_bundled, free_port, send, wait_until_gone
+from reefknot.testing.databases.processes import find_bundled, free_port, send, version_of, wait_until_gone
 
 _START_SECONDS = 30.0
 _SLOTS = 16384
@@ -196,9 +195,7 @@ class RedisServer:
     @property
     def version(self) -> tuple[int, ...]:
         """The version of the program, for example (7, 0, 15)."""
-        done = subprocess.run([self._program, "--version"], capture_output=True, text=True, check=True)  # noqa: S603 - as above
-        found = re.search(r"v=(\d+)\.(\d+)\.(\d+)", done.stdout)
-        return tuple(map(int, found.groups())) if found else ()
+        return version_of(self._program)
 
     @property
     def _log(self) -> Path:
