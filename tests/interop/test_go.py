@@ -138,6 +138,12 @@ class TestSaga:
         assert "FAILURE" in case.kept("rollback_reason")
 
 
+def test_saga_in_order(case, banks):
+    case.between("mariadb", "mariadb").run("saga_order")
+    case.ends("succeed", MOVED)
+    assert [branch for branch, _, _ in banks["mariadb"].barriers(case.gid)] == ["02", "01"]
+
+
 def test_saga_step_that_is_ongoing_is_called_again(case):
     assert case.between("mariadb", "postgres").run("saga", ongoing=1).error == ""
     case.ends("succeed", MOVED)
