@@ -2,8 +2,10 @@
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trustme
@@ -14,6 +16,7 @@ from reefknot.callers.resolve.drivers import driver_names, find_driver
 from reefknot.callers.resolve.registries import open_registry, registry_kinds
 from reefknot.clock import SystemClock
 from reefknot.config import Config, HttpMicroService, MicroService, SecretUrl
+from reefknot.config.load import load
 from reefknot.errors import ConfigError
 
 GOZERO, KRATOS, EGO = "dtm-driver-gozero", "dtm-driver-kratos", "dtm-driver-ego"
@@ -256,3 +259,19 @@ def test_a_wrong_driver_is_told_before_anything_starts(command):
     ended = subprocess.run(words, env=environment, capture_output=True, check=False, text=True, timeout=60)
     assert ended.returncode == 2
     assert "MicroService.Driver: dtm-driver-polaris is not supported yet" in ended.stderr
+
+
+def test_the_examples_of_the_page_are_settings(tmp_path):
+    page = (Path(__file__).parents[2] / "docs/discovery.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    found = []
+    for text in examples:
+        file = tmp_path / "conf.yml"
+        file.write_text(text, encoding="utf-8")
+        found += [(one.target, one.endpoint.url) for one in read_settings(load(file).config) if one.target]
+    assert [(target.kind, target.hosts, target.service, url) for target, url in found] == [
+        ("etcd", ("10.0.0.1:2379", "10.0.0.2:2379"), "dtmservice", "grpc://10.0.0.7:36790"),
+        ("nacos", ("127.0.0.1:8848", "127.0.0.2:8848"), "dtmService", "http://10.0.0.7:36789"),
+    ]
+    named = {name for name in (*driver_names(), "dtm-driver-polaris", "dtm-driver-dapr", "dtm-driver-sponge")}
+    assert {name for name in named if f"`{name}`" not in page} == set()

@@ -83,7 +83,7 @@ class Load:
             gid = f"{scheme}-{secrets.token_hex(6)}"
             await self.submit(scheme, gid)
             self.acknowledged.append(gid)
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
 
     async def submit(self, scheme, gid):
         """Try each server in turn, and fail if none of them takes it."""
@@ -207,6 +207,23 @@ async def test_calls_follow_a_branch_service_that_moves(etcd, driver, protocol):
 
 def bank_port(bank):
     return bank.port if isinstance(bank, GrpcParticipant) else bank._server.server_port
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+async def test_a_branch_by_its_name_in_dns(protocol):
+    kind = Participant if protocol == "http" else GrpcParticipant
+    with kind() as bank, LocalServer("memory://", grpc=protocol == "grpc") as server:
+        url = f"dns:///localhost:{bank_port(bank)}" + ("/bank/out" if protocol == "http" else "/bank.Bank/Out")
+        steps = [{"action": url, "compensate": url}]
+        if protocol == "http":
+            fields = {"gid": "g", "trans_type": "saga", "steps": steps, "payloads": ["{}"]}
+            assert (await asyncio.to_thread(server.post, "submit", fields)).status == 200
+        else:
+            with GrpcClient(server.grpc_address) as client:
+                fields = {"Gid": "g", "TransType": "saga", "Steps": json.dumps(steps), "BinPayloads": [b"{}"]}
+                await asyncio.to_thread(client.dtm, "Submit", fields)
+        await asyncio.to_thread(server.wait_for, "g", "succeed")
+        assert [call.gid for call in bank.calls] == ["g"]
 
 
 async def test_a_submit_says_what_is_wrong_with_a_service_url(etcd):

@@ -71,7 +71,7 @@ class AddressCache:
         age = None if entry.answered_at is None else now - entry.answered_at
         if age is None or age >= FRESH_SECONDS:
             paused = entry.failed_at is not None and now - entry.failed_at < PAUSE_SECONDS
-            if entry.asking is None and not paused:
+            if (entry.asking is None or entry.asking.done()) and not paused:
                 entry.asking = self._spawn(self._ask(key, entry, resolve), f"resolve:{key[0]}")
             if entry.asking is not None and (age is None or entry.failed_at is None):
                 # Others wait for the same answer: a caller that gives up must not take it from them.
