@@ -128,10 +128,8 @@ def test_tcc_nested(app):
     assert sorted(app.called(gid)[3:]) == ["/TransInConfirm", "/TransInNestedConfirm", "/TransOutConfirm"]
 
 
-@pytest.mark.conformance(
-    "TestTccBarrierDisorderMysql", part="cancel called twice while the try is under way; the barrier is the client's"
-)
 def test_tcc_barrier_disorder(app, bank):
+    """Cancel is called twice while the try is under way; what the barrier makes of it is shown in tests/sdk."""
     gid = app.begin("tcc")
     assert app.register_tcc(gid, "TransOut", "01").status == 200
     bank.script("/TransOutRevert", [ERROR])
