@@ -52,6 +52,7 @@ class Problem(Enum):
 
     UNKNOWN_XID = "unknown xid"
     KNOWN_XID = "the xid exists"
+    ROLLED_BACK = "the database has rolled it back by itself"
     BUSY = "another session holds it"
     LOCKED = "a row is locked"
     DISABLED = "prepared transactions are switched off"
@@ -257,6 +258,8 @@ def _finish(dialect: Dialect, xid: bytes, *, commit: bool) -> Steps:
             yield dialect.finish(xid, commit=commit)
         except BaseException as error:
             problem = dialect.problem(error)
+            if problem is Problem.ROLLED_BACK:
+                return False
             if problem is Problem.UNKNOWN_XID and xid not in (yield from _prepared(dialect)):
                 return False
             if problem not in (Problem.UNKNOWN_XID, Problem.BUSY):

@@ -16,6 +16,9 @@ _PART_BYTES = 64
 _PROBLEMS = {
     1397: Problem.UNKNOWN_XID,
     1440: Problem.KNOWN_XID,
+    1402: Problem.ROLLED_BACK,
+    1613: Problem.ROLLED_BACK,
+    1614: Problem.ROLLED_BACK,
     1205: Problem.LOCKED,
     1213: Problem.LOCKED,
     1399: Problem.BUSY,
