@@ -38,6 +38,7 @@ check: $(STAMP) ## Lint, formatting, types, import contracts, architecture
 	$(BIN)/python scripts/twins.py --check
 	$(BIN)/pytest -q tests/test_architecture.py
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python scripts/public_types.py
 
 fix: $(STAMP) ## Repair what the linter and the formatter can repair
 	$(BIN)/ruff check --fix .

@@ -98,7 +98,7 @@ class RolledBack(ReefknotError):
 
     def __init__(self, what: str = "", *, reason: str = "", **context: str) -> None:
         super().__init__(what, **context)
-        self.reason = reason or what
+        self.reason: str = reason or what
 
 
 class Unfinished(ReefknotError):

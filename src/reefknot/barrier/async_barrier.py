@@ -101,12 +101,13 @@ class AsyncBarrier(BranchCall):
         """
         if redis.is_client(connection):
             redis.refuse_sync(connection)
-            self.reason = redis.asked_reason(await redis.evaluate(connection, redis.asking(self.branch, prefix)))
+            reason = redis.asked_reason(await redis.evaluate(connection, redis.asking(self.branch, prefix)))
         else:
             driver = async_driver_of(connection)
-            self.reason = await self._begun(driver, self._asks)
+            reason = await self._begun(driver, self._asks)
             await driver.commit()
-        if self.reason is Reason.TOO_LATE:
+        self._note(reason)
+        if reason is Reason.TOO_LATE:
             raise asking_failed(self.branch)
 
     async def redis_adjust(

@@ -101,12 +101,13 @@ class Barrier(BranchCall):
         """
         if redis.is_client(connection):
             redis.refuse_async(connection)
-            self.reason = redis.asked_reason(redis.evaluate(connection, redis.asking(self.branch, prefix)))
+            reason = redis.asked_reason(redis.evaluate(connection, redis.asking(self.branch, prefix)))
         else:
             driver = driver_of(connection)
-            self.reason = self._begun(driver, self._asks)
+            reason = self._begun(driver, self._asks)
             driver.commit()
-        if self.reason is Reason.TOO_LATE:
+        self._note(reason)
+        if reason is Reason.TOO_LATE:
             raise asking_failed(self.branch)
 
     def redis_adjust(

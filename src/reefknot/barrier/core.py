@@ -26,7 +26,7 @@ from reefknot.errors import BarrierMissing, Failure, Invalid, ReefknotError
 from reefknot.model import Op
 
 #: The operation that an operation undoes.
-ORIGINS = {Op.CANCEL: "try", Op.COMPENSATE: Op.ACTION, Op.ROLLBACK: Op.ACTION}
+ORIGINS: Mapping[str, str] = {Op.CANCEL: "try", Op.COMPENSATE: Op.ACTION, Op.ROLLBACK: Op.ACTION}
 #: The widths of the table's columns, in characters.
 COLUMN_LENGTHS = {"trans_type": 45, "gid": 128, "branch_id": 128, "op": 45}
 #: Where a message leaves its row: the branch, the operation and the number of the call.
@@ -153,7 +153,7 @@ class Branch(msgspec.Struct, frozen=True):
     @property
     def origin(self) -> str:
         """The operation that this one undoes; empty if it undoes none."""
-        return ORIGINS.get(Op(self.op), "") if self.op in ORIGINS else ""
+        return ORIGINS.get(self.op, "")
 
 
 class Row(msgspec.Struct, frozen=True):

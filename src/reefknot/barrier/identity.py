@@ -25,7 +25,7 @@ class BranchCall:
     """
 
     def __init__(self, trans_type: str, gid: str, branch_id: str, op: str, *, table: str = "") -> None:
-        self.branch = Branch.checked(trans_type, gid, branch_id, op)
+        self.branch: Branch = Branch.checked(trans_type, gid, branch_id, op)
         #: What the barrier said last; None before it was asked.
         self.reason: Reason | None = None
         self._table = checked_table(table) if table else ""
@@ -67,6 +67,10 @@ class BranchCall:
 
     def _table_of(self, database: Database) -> str:
         return self._table or DEFAULT_TABLES[database]
+
+    def _note(self, reason: Reason) -> None:
+        """Note an answer to the server's question, which is no call of the operation."""
+        self.reason = reason
 
     def _said(self, reason: Reason) -> bool:
         """Note an answer; whether the operation runs."""

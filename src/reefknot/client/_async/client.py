@@ -65,7 +65,7 @@ class AsyncClient:
         self._to_branches = AsyncRouting(call_transport) if call_transport else self._to_server
         self._gids = gid_source()
         self._time = AsyncTime()
-        self.server = AsyncServer(
+        self.server: AsyncServer = AsyncServer(
             parse(url or server_url()),
             headers=headers or {},
             timeout=seconds("timeout", timeout),

@@ -66,7 +66,7 @@ class Client:
         self._to_branches = Routing(call_transport) if call_transport else self._to_server
         self._gids = gid_source()
         self._time = Time()
-        self.server = Server(
+        self.server: Server = Server(
             parse(url or server_url()),
             headers=headers or {},
             timeout=seconds("timeout", timeout),
