@@ -1,5 +1,6 @@
 """Prepared branches after every kind of death, and the sweeper that ends them by the server's decision."""
 
+import json
 import os
 import threading
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from reefknot import Client
+from reefknot.cli import main
 from reefknot.testing.server import LocalServer
 from reefknot.xa.indoubt import Verdict, prepared, sweep
 from sdk.test_xa import MOVED, SAME, new_gid, opened, preparing, target  # noqa: F401 - preparing is a fixture
@@ -170,3 +172,29 @@ def test_the_sweeper_commits_what_succeeded(library, request, server, client):
         (swept,) = sweep(connector(banks), client)
         assert (swept.verdict, swept.done, swept.status) == (Verdict.COMMIT, True, "succeed")
         assert banks.balances()["out"] == SAME["out"] - 30
+
+
+@BOTH
+def test_the_command_line_lists_and_sweeps(library, request, server, client, capsys):
+    for banks in opened(library, request, server):
+        gid = leave_prepared(client, banks, server, "/out")
+        client.force_stop(gid)
+        options = [banks.url, "--server", server.url, "--json"]
+
+        assert main(["xa", "list", *options]) == 0
+        (listed,) = json.loads(capsys.readouterr().out)
+        assert (listed["gid"], listed["status"], listed["verdict"]) == (gid, "failed", "roll back")
+        assert main(["xa", "sweep", "--dry-run", *options]) == 0
+        assert len(banks.prepared()) == 1
+
+        capsys.readouterr()
+        assert main(["xa", "sweep", *options]) == 0
+        (swept,) = json.loads(capsys.readouterr().out)
+        assert (swept["gid"], swept["done"]) == (gid, True)
+        assert banks.prepared() == []
+        assert banks.balances() == SAME
+
+
+def test_a_database_without_xa_is_refused(capsys):
+    assert main(["xa", "list", "sqlite:///bank.db"]) == 1
+    assert "begins with 'sqlite'; use one of postgres" in capsys.readouterr().err

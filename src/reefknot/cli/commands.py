@@ -13,6 +13,7 @@ from reefknot import __version__
 from reefknot.cli.barrier import barrier_group
 from reefknot.cli.config import config_group
 from reefknot.cli.settings import config_option, load_settings, store_option, tell_notices
+from reefknot.cli.xa import xa_group
 
 _PASS_THROUGH = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
@@ -57,6 +58,7 @@ def root(
 
 root.add_command(config_group)
 root.add_command(barrier_group)
+root.add_command(xa_group)
 
 
 @root.command()
