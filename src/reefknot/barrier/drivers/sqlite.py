@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from inspect import iscoroutinefunction
 from typing import Any
 
 from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Connection, Driver, SqlDriver, plain
@@ -117,4 +118,4 @@ def driver(connection: Any) -> Driver | None:
 
 def async_driver(connection: Any) -> AsyncDriver | None:
     """The driver of a connection of ``aiosqlite``."""
-    return None if isinstance(connection, sqlite3.Connection) else AioSqliteDriver(connection)
+    return AioSqliteDriver(connection) if iscoroutinefunction(getattr(connection, "commit", None)) else None

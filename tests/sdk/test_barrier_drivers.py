@@ -1,0 +1,348 @@
+"""What each library's driver refuses, and what it must not be misled by."""
+
+import asyncio
+import contextlib
+import secrets
+import sqlite3
+
+import psycopg
+import pymysql
+import pytest
+from pymysql.constants import CLIENT
+
+from reefknot.barrier import (
+    AsyncBarrier,
+    Barrier,
+    BarrierCollision,
+    LocalTransactionOpen,
+    NoLocalTransaction,
+    Reason,
+)
+from reefknot.barrier.statements import Database, table_sql
+from reefknot.errors import BarrierMissing, Invalid
+from sdk.barrier_business import administrator, prepare, run_script
+from sdk.barrier_connections import LIBRARIES, parts
+
+QUERY = {"trans_type": "saga", "gid": "g1", "branch_id": "01", "op": "action"}
+MESSAGE = {"trans_type": "msg", "gid": "g1", "branch_id": "00", "op": "msg"}
+TABLES = {Database.SQLITE: "barrier", Database.POSTGRES: "dtm_barrier.barrier", Database.MYSQL: "own"}
+
+
+@pytest.fixture(scope="module")
+def sqlite_url(tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("drivers") / "business.db")
+    prepare(Database.SQLITE, url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def postgres_url(postgres):
+    name = f"drivers_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    prepare(Database.POSTGRES, postgres.url_of(name))
+    return postgres.url_of(name)
+
+
+@pytest.fixture(scope="module")
+def mysql_url(mariadb):
+    url = mariadb.create_database(f"drivers_{secrets.token_hex(4)}")
+    prepare(Database.MYSQL, url, "own")
+    return url
+
+
+def own_library(request, name):
+    """A library on its database, with an empty table."""
+    database = LIBRARIES[name]("").database
+    url = request.getfixturevalue(f"{'mysql' if database is Database.MYSQL else database}_url")
+    run_script(database, url, f"DELETE FROM {TABLES[database]}")
+    return LIBRARIES[name](url), database, url
+
+
+def rows(database, url, table=""):
+    with administrator(database, url) as connection:
+        cursor = connection.cursor()
+        cursor.execute(f"SELECT gid, op, reason FROM {table or TABLES[database]} ORDER BY id")
+        return [tuple(row) for row in cursor.fetchall()]
+
+
+# --- what is refused ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sqlite3", {"isolation_level": None}),
+        ("psycopg", {"autocommit": True}),
+        ("pymysql", {"autocommit": True}),
+        ("mysql-connector", {"autocommit": True}),
+    ],
+)
+def test_autocommit_is_refused(request, name, options):
+    _, database, url = own_library(request, name)
+    connect = {"sqlite3": sqlite3.connect, "psycopg": psycopg.connect, "pymysql": pymysql.connect}.get(name)
+    if name == "mysql-connector":
+        import mysql.connector
+
+        connect = mysql.connector.connect
+    place = {} if database is not Database.MYSQL else parts(url)
+    with contextlib.closing(connect(*([] if place else [url]), **place, **options)) as connection:
+        with pytest.raises(NoLocalTransaction, match="commits every statement at once"):
+            Barrier.from_query(QUERY).passes(connection)
+        assert rows(database, url) == []
+        connection.cursor().execute("BEGIN")
+        assert Barrier.from_query(QUERY, table=TABLES[database]).passes(connection)
+        connection.rollback() if name != "sqlite3" else connection.execute("ROLLBACK")
+    assert rows(database, url) == []
+
+
+def test_autocommit_of_aiosqlite_is_refused(request):
+    import aiosqlite
+
+    _, database, url = own_library(request, "aiosqlite")
+
+    async def run():
+        async with aiosqlite.connect(url, isolation_level=None) as connection:
+            with pytest.raises(NoLocalTransaction, match="execute BEGIN first"):
+                await AsyncBarrier.from_query(QUERY).passes(connection)
+
+    asyncio.run(run())
+    assert rows(database, url) == []
+
+
+@pytest.mark.parametrize("name", ["asyncpg", "psycopg-async", "aiomysql", "asyncmy"])
+def test_autocommit_is_refused_by_async_drivers(request, name):
+    library, database, url = own_library(request, name)
+
+    async def run():
+        async with library.idle() as connection:
+            if name == "psycopg-async":
+                await connection.set_autocommit(True)
+            elif database is Database.MYSQL:
+                await connection.autocommit(True)
+            with pytest.raises(NoLocalTransaction, match=name.partition("-")[0]):
+                await AsyncBarrier.from_query(QUERY).passes(connection)
+
+    asyncio.run(run())
+    assert rows(database, url) == []
+
+
+@pytest.mark.parametrize("name", ["sqlalchemy-psycopg", "session-psycopg", "sqlalchemy-pymysql"])
+@pytest.mark.parametrize("place", ["engine", "connection"])
+def test_autocommit_of_sqlalchemy_is_refused(request, name, place):
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import Session
+
+    library, database, url = own_library(request, name)
+    options = {"isolation_level": "AUTOCOMMIT"}
+    engine = create_engine(library.address, **(options if place == "engine" else {}))
+    if place == "connection":
+        engine = engine.execution_options(**options)
+    opened = Session(engine) if "session" in name else engine.connect()
+    with opened as connection, pytest.raises(NoLocalTransaction, match="AUTOCOMMIT"):
+        Barrier.from_query(QUERY, table=TABLES[database]).passes(connection)
+    engine.dispose()
+    assert rows(database, url) == []
+
+
+def test_autocommit_of_django_is_refused(request):
+    library, database, url = own_library(request, "django-postgres")
+    with library.idle() as connection, pytest.raises(NoLocalTransaction, match=r"transaction\.atomic"):
+        Barrier.from_query(QUERY).passes(connection)
+    assert rows(database, url) == []
+
+
+@pytest.mark.parametrize("name", list(LIBRARIES))
+def test_an_open_transaction_is_refused_where_the_barrier_needs_its_own(request, name):
+    """``asked`` would say no and its row be rolled back with that very answer."""
+    library, database, url = own_library(request, name)
+    table = TABLES[database]
+
+    async def run():
+        async with library.transaction() as connection:
+            await AsyncBarrier.from_query(QUERY, table=table).passes(connection)
+            with pytest.raises(LocalTransactionOpen, match="another connection"):
+                await AsyncBarrier.from_query(MESSAGE, table=table).asked(connection)
+
+    if library.asynchronous:
+        asyncio.run(run())
+    else:
+        with library.transaction() as connection:
+            Barrier.from_query(QUERY, table=table).passes(connection)
+            with pytest.raises(LocalTransactionOpen, match="another connection"):
+                Barrier.from_query(MESSAGE, table=table).asked(connection)
+    assert rows(database, url) == [("g1", "action", "action")]
+
+
+@pytest.mark.parametrize("name", list(LIBRARIES))
+def test_a_missing_table_is_named_with_what_creates_it(request, name):
+    library, database, _ = own_library(request, name)
+
+    async def run():
+        async with library.idle() as connection:
+            await AsyncBarrier.from_query(MESSAGE, table="nowhere").asked(connection)
+
+    def run_sync():
+        with library.idle() as connection:
+            Barrier.from_query(MESSAGE, table="nowhere").asked(connection)
+
+    with pytest.raises(BarrierMissing) as caught:
+        asyncio.run(run()) if library.asynchronous else run_sync()
+    assert f"reefknot barrier sql --db {database} --table nowhere" in str(caught.value)
+    assert (caught.value.gid, caught.value.branch_id) == ("g1", "00")
+
+
+def test_a_missing_schema_is_a_missing_table(postgres, mariadb):
+    with psycopg.connect(postgres.url) as connection, pytest.raises(BarrierMissing, match=r"table no_schema\.barrier"):
+        Barrier.from_query(QUERY, table="no_schema.barrier").passes(connection)
+    opened = contextlib.closing(pymysql.connect(**parts(mariadb.url)))
+    with opened as connection, pytest.raises(BarrierMissing, match=r"table no_schema\.barrier"):
+        Barrier.from_query(QUERY, table="no_schema.barrier").passes(connection)
+
+
+def test_the_wrong_face_is_told(sqlite_url):
+    import aiosqlite
+
+    async def run():
+        async with aiosqlite.connect(sqlite_url) as connection:
+            with pytest.raises(Invalid, match="use AsyncBarrier"):
+                Barrier.from_query(QUERY).passes(connection)
+
+    asyncio.run(run())
+    with contextlib.closing(sqlite3.connect(sqlite_url)) as connection:
+        with pytest.raises(Invalid, match="use Barrier"):
+            asyncio.run(AsyncBarrier.from_query(QUERY).passes(connection))
+        with pytest.raises(Invalid, match=r"sqlite3\.Cursor, .*pass the connection"):
+            Barrier.from_query(QUERY).passes(connection.cursor())
+    with pytest.raises(Invalid, match=r"builtins\.str.*sqlite3, aiosqlite"):
+        Barrier.from_query(QUERY).passes("sqlite://")
+
+
+def test_an_engine_is_no_connection(request):
+    library, _, _ = own_library(request, "sqlalchemy-sqlite")
+    with pytest.raises(Invalid, match=r"Engine.*pass the connection"):
+        Barrier.from_query(QUERY).passes(library.engine)
+
+
+# --- what must not mislead it ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gid", ["order-a", "Order-á", "Order-A "])
+def test_a_collation_that_takes_two_gids_for_one_is_an_error_and_no_skipped_work(mariadb, gid):
+    """With the collation of DTM's own table; nothing is done for the second gid, and it is heard."""
+    url = mariadb.create_database(f"drivers_{secrets.token_hex(4)}")
+    run_script(Database.MYSQL, url, table_sql(Database.MYSQL, "barrier").replace("utf8mb4_bin", "utf8mb4_general_ci"))
+    with contextlib.closing(pymysql.connect(**parts(url))) as connection:
+        assert Barrier("saga", "Order-A", "01", "action", table="barrier").passes(connection)
+        connection.commit()
+        for op in ("action", "compensate"):
+            with pytest.raises(BarrierCollision, match="reefknot barrier check"):
+                Barrier("saga", gid, "01", op, table="barrier").passes(connection)
+            connection.rollback()
+    assert rows(Database.MYSQL, url, "barrier") == [("Order-A", "action", "action")]
+
+
+def test_an_old_snapshot_does_not_hide_the_row_in_the_way(mysql_url):
+    """REPEATABLE READ: the transaction began to read before the other call committed."""
+    run_script(Database.MYSQL, mysql_url, "DELETE FROM own")
+    with (
+        contextlib.closing(pymysql.connect(**parts(mysql_url))) as early,
+        contextlib.closing(pymysql.connect(**parts(mysql_url))) as other,
+    ):
+        cursor = early.cursor()
+        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("SELECT count(*) FROM own")
+        Barrier.from_query(QUERY, table="own").passes(other)
+        other.commit()
+        barrier = Barrier.from_query(QUERY, table="own")
+        assert not barrier.passes(early)
+        assert barrier.reason is Reason.REPEATED
+        cursor.execute("SELECT count(*) FROM own")
+        assert cursor.fetchone() == (0,)  # a plain read shows the snapshot still
+        early.rollback()
+
+
+def test_a_check_back_does_not_answer_from_an_old_snapshot(mysql_url):
+    """PyMySQL cannot tell that a SELECT opened a transaction; the barrier's own begins anew all the same."""
+    run_script(Database.MYSQL, mysql_url, "DELETE FROM own")
+    with (
+        contextlib.closing(pymysql.connect(**parts(mysql_url))) as early,
+        contextlib.closing(pymysql.connect(**parts(mysql_url))) as sender,
+    ):
+        early.cursor().execute("SELECT count(*) FROM own")
+        Barrier.from_query(MESSAGE, table="own").passes(sender)
+        sender.commit()
+        Barrier.from_query(MESSAGE, table="own").asked(early)
+    assert rows(Database.MYSQL, mysql_url) == [("g1", "msg", "msg")]
+
+
+def test_matched_rows_are_not_taken_for_changed_ones(mysql_url):
+    """On connections with FOUND_ROWS an upsert reports the row that was there as changed."""
+    run_script(Database.MYSQL, mysql_url, "DELETE FROM own")
+    options = {"client_flag": CLIENT.FOUND_ROWS}
+    with contextlib.closing(pymysql.connect(**parts(mysql_url), **options)) as connection:
+        said = []
+        for _ in range(3):
+            barrier = Barrier.from_query(QUERY, table="own")
+            barrier.passes(connection)
+            connection.commit()
+            said.append(barrier.reason)
+    assert said == [Reason.RUN, Reason.REPEATED, Reason.REPEATED]
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_stricter_isolation_of_postgres(postgres_url, level):
+    """The second of two calls at once fails to serialize and is done when it is repeated; never twice."""
+    run_script(Database.POSTGRES, postgres_url, "DELETE FROM dtm_barrier.barrier")
+    strict = psycopg.IsolationLevel[level.replace(" ", "_")]
+    with psycopg.connect(postgres_url) as first, psycopg.connect(postgres_url) as second:
+        first.isolation_level = second.isolation_level = strict
+        second.execute("SELECT 1")
+        assert Barrier.from_query(QUERY).passes(first)
+        first.commit()
+        with pytest.raises(psycopg.errors.SerializationFailure):
+            Barrier.from_query(QUERY).passes(second)
+        second.rollback()
+        assert not Barrier.from_query(QUERY).passes(second)
+        second.rollback()
+
+
+def test_pending_objects_of_a_session_stay_pending(request):
+    """The barrier asks through the session's connection and neither flushes nor commits."""
+    from sqlalchemy import Column, String
+    from sqlalchemy.orm import DeclarativeBase
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Effect(Base):
+        __tablename__ = "effect"
+        gid = Column(String, primary_key=True)
+        branch_id = Column(String)
+        op = Column(String)
+
+    library, database, url = own_library(request, "session-psycopg")
+    with library.idle() as session:
+        session.add(Effect(gid="pending", branch_id="01", op="action"))
+        assert Barrier.from_query(QUERY).passes(session)
+        assert len(session.new) == 1
+        session.rollback()
+    assert rows(database, url) == []
+
+
+def test_work_after_a_repeated_call_in_the_same_session(request):
+    """MySQL's duplicate key is an error that must not spoil the transaction it comes up in."""
+    from sqlalchemy import text
+
+    library, database, url = own_library(request, "session-pymysql")
+    with library.transaction() as session:
+        assert Barrier.from_query(QUERY, table="own").passes(session)
+    run_script(database, url, "DELETE FROM effect")
+    with library.transaction() as session:
+        session.execute(text("INSERT INTO effect VALUES ('before', '01', 'action')"))
+        assert not Barrier.from_query(QUERY, table="own").passes(session)
+        session.execute(text("INSERT INTO effect VALUES ('after', '01', 'action')"))
+    with administrator(database, url) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT gid FROM effect ORDER BY gid")
+        assert cursor.fetchall() == (("after",), ("before",))
