@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from urllib.parse import quote
 
 import pytest
 
@@ -76,6 +77,8 @@ def test_the_status_of_a_long_reason_arrives(client, bank, reason):
     assert code == "ABORTED"
     assert reason[:200] in text
     assert text.endswith(" FAILURE")
+    # Clients take 8 KiB of trailers for sure, where every byte that is not ASCII takes three.
+    assert len(quote(text)) <= 4096
 
 
 def test_a_msg_is_prepared_and_submitted_or_aborted(server, client, bank):

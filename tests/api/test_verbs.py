@@ -104,7 +104,8 @@ class Http:
         return self.judged(self.server.send("DELETE", f"/api/dtmsvr/topic/{topic}"))
 
     def keys(self, category):
-        return [(entry["k"], entry["version"]) for entry in self.get("scanKV", cat=category)["kv"]]
+        value = self.get("scanKV", cat=category, limit=1)
+        return [(entry["k"], entry["version"]) for entry in value["kv"]], bool(value["next_position"])
 
     def key(self, category, key):
         found = self.get("queryKV", cat=category, key=key)["kv"]
@@ -212,7 +213,8 @@ class Grpc:
         return self.dtm("DeleteTopic", Topic=topic)
 
     def keys(self, category):
-        return [(entry.key, entry.version) for entry in self.ours("ListKeys", category=category).entries]
+        reply = self.ours("ListKeys", category=category, limit=1)
+        return [(entry.key, entry.version) for entry in reply.entries], bool(reply.position)
 
     def key(self, category, key):
         found = self.ours("GetKey", category=category, key=key)
