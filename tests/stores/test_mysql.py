@@ -121,7 +121,9 @@ async def test_no_hot_statement_reads_or_sorts_the_table(mysql_nodes, admin):
     }
     for name, values in asked.items():
         plan = await admin("EXPLAIN " + sql[name].replace("{ids}", "%s"), *values)
-        ((_, _, _, kind, _, key, *_, extra),) = [step for step in plan if step[2] == "reefknot_tx"]
+        (step,) = [step for step in plan if step[2] == "reefknot_tx"]
+        # MySQL has a column for partitions, and another for filtered rows.
+        (kind, _, key), extra = step[4:7] if len(step) == 12 else step[3:6], step[-1] or ""
         assert kind != "ALL", name
         assert key is not None, name
         assert "filesort" not in extra or name == "count_unfinished", (name, extra)
@@ -274,7 +276,8 @@ async def test_a_deadlock_and_a_lock_wait_are_repeated(mysql_nodes, admin):
     await admin("BEGIN")
     await admin("UPDATE reefknot_tx SET mode = 'x' WHERE gid = 'b'")
     # Locks of many rows make the other one the cheaper victim.
-    await admin("INSERT INTO reefknot_kv SELECT NULL, 'c', seq, 'v', 1, 0, 0 FROM seq_1_to_2000")
+    rows = ", ".join(f"(NULL, 'c', '{number}', 'v', 1, 0, 0)" for number in range(2_000))
+    await admin(f"INSERT INTO reefknot_kv VALUES {rows}")
     waking = asyncio.ensure_future(store.wake(("a", "b")))
     await asyncio.sleep(0.3)
     await admin("UPDATE reefknot_tx SET mode = 'x' WHERE gid = 'a'")
@@ -285,7 +288,7 @@ async def test_a_deadlock_and_a_lock_wait_are_repeated(mysql_nodes, admin):
     await admin("COMMIT")
     assert await waking == 2
     assert await writing
-    ((_, count),) = await admin("SHOW GLOBAL STATUS LIKE 'innodb_deadlocks'")
+    ((count,),) = await admin("SELECT count FROM information_schema.innodb_metrics WHERE name = 'lock_deadlocks'")
     assert int(count) >= 1
 
 
@@ -390,7 +393,8 @@ async def test_reset_keeps_to_its_tables(mysql_nodes, admin):
         ("mysql://u:secret@h/db?timeout=x", "timeout must be a number"),
         ("mysql://u:secret@h/db?connections=1", "between 2 and"),
         ("mysql://u:secret@h/db?ssl=maybe", "ssl is one of"),
-        ("mysql://u:secret@h/db?ssl_ca=/nowhere.pem", "TLS files"),
+        ("mysql://u:secret@h/db?ssl_ca=/nowhere.pem", "ssl_ca: cannot read /nowhere.pem"),
+        ("mysql://u:secret@h/db?max_connections=4", r"max_connections \(Store.MaxOpenConns\) must be between 5"),
         ("mysql://u:secret@h/db?clock=mine", "clock must be"),
     ],
 )

@@ -1,5 +1,6 @@
 """Encrypted connections to each kind of server: who is believed, who is refused, and in which words."""
 
+import contextlib
 import shutil
 import tempfile
 import time
@@ -203,13 +204,28 @@ def redis_settings(files, port, name="server"):
     }
 
 
+@contextlib.contextmanager
+def redis_with_tls(settings):
+    server = RedisServer("off", settings)
+    try:
+        server.__enter__()
+    except RuntimeError as error:
+        if "Bad directive" in str(error) or "TLS support" in str(error):
+            pytest.skip("this Redis was built without TLS")
+        raise
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="module")
 def redis_tls(files):
     """Asks every client for a certificate."""
     if redis_server.find_program() is None:
         pytest.skip("no Redis on this machine: apt-get install redis-server")
     port = free_port()
-    with RedisServer("off", redis_settings(files, port)) as server:
+    with redis_with_tls(redis_settings(files, port)) as server:
         server.tls_port = port
         yield server
 
@@ -236,7 +252,7 @@ async def test_sentinel_and_its_master_are_reached_encrypted(files):
     ports = [free_port(), free_port()]
     own, sentinels = [{**redis_settings(files, port), "tls-auth-clients": "no"} for port in ports]
     with (
-        RedisServer("off", own) as master,
+        redis_with_tls(own) as master,
         RedisSentinel(master, master_port=ports[0], settings={**sentinels, "tls-replication": "yes"}),
     ):
         url = f"rediss+sentinel://:{master.password}@127.0.0.1:{ports[1]}/bank"
