@@ -19,6 +19,8 @@ from reefknot.client.exchange import NotSent, Request, Response
 
 #: Connections at once; more requests wait for one, which counts towards their time.
 MOST_CONNECTIONS = 256
+#: Headers that aiohttp would add and nobody here reads.
+_LEFT_OUT = ("Accept-Encoding", "User-Agent")
 _NOT_SENT = (ClientConnectorError, ConnectionTimeoutError, InvalidURL)
 
 
@@ -51,7 +53,8 @@ class AiohttpTransport:
                 data=request.body or None,
                 headers=request.headers,
                 allow_redirects=False,
-                timeout=ClientTimeout(total=request.timeout),
+                timeout=ClientTimeout(request.timeout),
+                skip_auto_headers=_LEFT_OUT,
             ) as answer:
                 return Response(answer.status, await answer.read())
         except _NOT_SENT as error:
