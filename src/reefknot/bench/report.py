@@ -62,6 +62,8 @@ unfinished, not when the last one is acknowledged.
   same cores: each of the two should get half of what the one did.
 * **grpc** the saga submitted over gRPC, with branches over gRPC. **grpc-idle** the saga over HTTP on two servers, one
   of which has a gRPC port that nobody uses, in turns.
+* **sdk** what a submit through the Python client costs the program that calls it: making the saga, sending it over a
+  kept connection, reading the answer.
 * **purge** (only if asked for) a million finished transactions in the store, and the main row on servers that keep
   them and on servers that purge them, in turns; then a server without clients goes on with the purge, for two minutes
   at most. Its figures are medians; every pair is named.
@@ -180,7 +182,7 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += [f"| {' | '.join(cells(row))} |" for row in report.rows]
     lines += [
         "",
-        "## Memory, recovery, full store, gRPC port, claims, two nodes, purge",
+        "## Memory, recovery, full store, gRPC port, claims, two nodes, Python client, purge",
         "",
         "| figure | value | how |",
         "|---|---:|---|",

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-from reefknot.bench import retention, rows, scenarios, sharing
+from reefknot.bench import retention, rows, scenarios, sdk, sharing
 from reefknot.bench.rows import Plan, Row, Storage
 from reefknot.bench.scenarios import Fact
 
@@ -78,7 +78,9 @@ def _of_store(plan: Plan, storage: Storage) -> list[tuple[str, Work]]:
         (f"{storage.label}/{workload}/{n}", _one(rows.row, plan, storage, workload, n)) for workload, n in _WORKLOADS
     ]
     found.append((f"{storage.label}/memory", lambda: ([], scenarios.memory(plan, storage, _OPEN))))
-    if storage.label != "memory":
+    if storage.label == "memory":
+        found.append((f"{storage.label}/sdk", lambda: ([], sdk.clients(plan, storage))))
+    else:
         found += [
             (f"{storage.label}/recovery", lambda: ([], _recoveries(plan, storage))),
             (f"{storage.label}/1m", lambda: scenarios.full_store(plan, storage, _FINISHED)),

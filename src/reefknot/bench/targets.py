@@ -135,6 +135,8 @@ TARGETS = (
     Target("memory bounded: 10,000 open take at most 10 % more than 5,000", _growth, 10),
     Target("10,000 due after a SIGKILL, healthy: finished within 10 s", _of_fact("sqlite/recovery/healthy"), 10),
     Target("the same, 200 of them on a hanging host: the others within 10 s", _of_fact("sqlite/recovery/hanging"), 10),
+    Target("Python client, saga submit: at most 400 µs CPU of the caller", _of_fact("memory/sdk/sync"), 400),
+    Target("the same, asynchronous client: at most 150 µs", _of_fact("memory/sdk/async"), 150),
     _rate("postgres", "PostgreSQL", 4_500, "560-710"),
     _cpu("postgres", "PostgreSQL", 200, "1,376-1,687"),
     *_claims("postgres", "PostgreSQL", 30_000),
