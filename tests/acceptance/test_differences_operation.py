@@ -159,7 +159,9 @@ def test_reset_deletes_its_own_data_only_and_asks(process, tmp_path):
     assert process.server.status(gid) == "succeed"
     process.server.stop()
     port = free_port()
-    with subprocess.Popen([*COMMAND, *command, "--yes", "--http-port", str(port)], stderr=subprocess.DEVNULL) as again:
+    with subprocess.Popen(
+        [*COMMAND, *command, "--yes", "--http-port", str(port), "--grpc-port", "0"], stderr=subprocess.DEVNULL
+    ) as again:
         assert wait_until(lambda: answers(Client("127.0.0.1", port)))
         assert Client("127.0.0.1", port).status(gid) == ""
         again.terminate()

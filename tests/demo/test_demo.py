@@ -225,7 +225,8 @@ class Typed:
             module = words.split()[1:] if name == "python" else ["-m", "reefknot", *words.split()[1:]]
             module = [str(self._place / word) if word.endswith(".db") else word for word in module]
             module += ["--store", f"sqlite:///{self._place}/tm.db"] if name == "reefknot" else []
-            self._processes.start(words, [sys.executable, *module], os.environ, self._place / "log")
+            environment = {**os.environ, "GRPC_PORT": "0"}
+            self._processes.start(words, [sys.executable, *module], environment, self._place / "log")
         for port in self.ports.values():
             for _ in range(1_000):
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):

@@ -113,7 +113,7 @@ def _run(directory: Path, signals: StopSignals, tell: Tell, *, kept: bool, slow:
         )
     if kept:
         tell(f"The files are in {directory}. To look at the transactions again:")
-        tell(f"   reefknot serve --store {stage.store_url} --http-port {stage.ports[SERVER]}")
+        tell(f"   reefknot serve --store {stage.store_url} --http-port {stage.ports[SERVER]} --grpc-port 0")
     return Report(
         ok=not problems,
         seconds=seconds,

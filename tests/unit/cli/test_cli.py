@@ -226,7 +226,7 @@ def test_serve_after_a_reset_answers_and_stops_cleanly(words):
     """Without a command, or with ``serve``: DTM's way and ours."""
     anyio.run(add_transaction, "sqlite:///reefknot.db")
     port = free_port()
-    process = start("-d", "-r", "--yes", *words, env={**os.environ, "HTTP_PORT": str(port)})
+    process = start("-d", "-r", "--yes", *words, env={**os.environ, "HTTP_PORT": str(port), "GRPC_PORT": "0"})
     try:
         wait_for_server(port, process)
         process.send_signal(signal.SIGTERM)
