@@ -34,9 +34,9 @@ def banks(mariadb, xa_postgres, redis):
 @pytest.fixture(scope="session")
 def go_bank(tmp_path_factory):
     """The Go program, built."""
-    toolchain("go", "apt-get install golang")
+    toolchain("go", "apt-get install golang-go (1.19 or newer)")
     program = tmp_path_factory.mktemp("go") / "bank"
-    build(["go", "build", "-o", str(program), "."], HERE / "go")
+    build(["go", "build", "-buildvcs=false", "-o", str(program), "."], HERE / "go")
     return str(program)
 
 
