@@ -31,7 +31,7 @@ def classpath():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("java")
-    quick = {"REEFKNOT_TIMEOUT_TO_FAIL": "3", "REEFKNOT_RETRY_INTERVAL": "1", "REEFKNOT_TRANS_CRON_INTERVAL": "1"}
+    quick = {"REEFKNOT_TIMEOUT_TO_FAIL": "4", "REEFKNOT_RETRY_INTERVAL": "1", "REEFKNOT_TRANS_CRON_INTERVAL": "1"}
     with ServerProcess(f"sqlite:///{folder}/store.db", environment=quick, log=folder / "log") as server:
         yield server
         assert server.alive
