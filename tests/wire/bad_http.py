@@ -263,7 +263,7 @@ def queries() -> list[Bad]:
             f"limit: {number.format('9' * 85 + ' ...(truncated)')}",
         ),
         get("all: position", "all?position=zzz", 500, back),
-        get("query without gid", "query", 500, "no gid specified; send ?gid=…"),
+        get("query without gid", "query", 500, "no gid specified; send the gid of a transaction"),
         get("resetCronTime: timeout", "resetCronTime?timeout=x", 500, f"timeout: {number.format('x')}"),
         get(
             "resetCronTime: timeout negative",

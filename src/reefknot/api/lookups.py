@@ -155,5 +155,5 @@ class Lookups:
 def _gid(given: Parameters) -> str:
     gid = given.text("gid")
     if not gid:
-        raise Invalid("", "no gid specified", "send ?gid=…", status=500)
+        raise Invalid("", "no gid specified", "send the gid of a transaction", status=500)
     return gid
