@@ -318,6 +318,18 @@ class SqlAlchemySession(SqlAlchemy):
             yield session
 
 
+class SqlAlchemyScopedSession(SqlAlchemySession):
+    """As Flask-SQLAlchemy hands it out."""
+
+    @contextlib.contextmanager
+    def idle(self):
+        from sqlalchemy.orm import scoped_session, sessionmaker
+
+        session = scoped_session(sessionmaker(self.engine))
+        yield session
+        session.remove()
+
+
 class AsyncSqlAlchemy(SqlAlchemy):
     asynchronous = True
 
@@ -356,6 +368,18 @@ class AsyncSqlAlchemySession(AsyncSqlAlchemy):
     async def transaction(self):
         async with self.idle() as session, session.begin():
             yield session
+
+
+class AsyncSqlAlchemyScopedSession(AsyncSqlAlchemySession):
+    @contextlib.asynccontextmanager
+    async def idle(self):
+        import asyncio
+
+        from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker
+
+        session = async_scoped_session(async_sessionmaker(self.engine), scopefunc=asyncio.current_task)
+        yield session
+        await session.remove()
 
 
 def named(identity) -> dict[str, str]:
@@ -434,12 +458,14 @@ LIBRARIES = {
     "session-sqlite": with_scheme(SqlAlchemySession, "sqlite"),
     "session-psycopg": with_scheme(SqlAlchemySession, "postgresql+psycopg"),
     "session-pymysql": with_scheme(SqlAlchemySession, "mysql+pymysql"),
+    "scoped-session-sqlite": with_scheme(SqlAlchemyScopedSession, "sqlite"),
     "async-sqlalchemy-aiosqlite": with_scheme(AsyncSqlAlchemy, "sqlite+aiosqlite"),
     "async-sqlalchemy-asyncpg": with_scheme(AsyncSqlAlchemy, "postgresql+asyncpg"),
     "async-sqlalchemy-asyncmy": with_scheme(AsyncSqlAlchemy, "mysql+asyncmy"),
     "async-session-aiosqlite": with_scheme(AsyncSqlAlchemySession, "sqlite+aiosqlite"),
     "async-session-asyncpg": with_scheme(AsyncSqlAlchemySession, "postgresql+asyncpg"),
     "async-session-aiomysql": with_scheme(AsyncSqlAlchemySession, "mysql+aiomysql"),
+    "async-scoped-session-aiosqlite": with_scheme(AsyncSqlAlchemyScopedSession, "sqlite+aiosqlite"),
     "django-sqlite": on(Django, "sqlite3"),
     "django-postgres": on(Django, "postgresql"),
 }

@@ -218,6 +218,26 @@ def test_the_wrong_face_is_told(sqlite_url):
         Barrier.from_query(QUERY).passes("sqlite://")
 
 
+def test_a_proxy_is_known_by_what_it_stands_for(request):
+    """Tracers wrap connections in objects of a type of their own."""
+    library, database, url = own_library(request, "psycopg")
+
+    class Proxy:
+        def __init__(self, target):
+            self.target = target
+
+        def __getattr__(self, name):
+            return getattr(self.target, name)
+
+        @property
+        def __class__(self):
+            return self.target.__class__
+
+    with library.transaction() as connection:
+        assert Barrier.from_query(QUERY).passes(Proxy(connection))
+    assert rows(database, url) == [("g1", "action", "action")]
+
+
 def test_an_engine_is_no_connection(request):
     library, _, _ = own_library(request, "sqlalchemy-sqlite")
     with pytest.raises(Invalid, match=r"Engine.*pass the connection"):

@@ -46,7 +46,7 @@ class Planned(msgspec.Struct, frozen=True):
 
 def is_client(connection: object) -> bool:
     """Whether this is a client of redis-py, or of valkey-py, which is made like it."""
-    packages = {base.__module__.partition(".")[0] for base in type(connection).__mro__}
+    packages = {base.__module__.partition(".")[0] for base in connection.__class__.__mro__}
     return bool(packages & _LIBRARIES)
 
 

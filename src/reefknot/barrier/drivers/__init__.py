@@ -33,7 +33,8 @@ LIBRARIES: Mapping[str, str] = {
 
 def library_of(connection: object) -> str:
     """The package that defines the connection's class or one of its bases; empty if it is not known here."""
-    packages = (base.__module__.partition(".")[0] for base in type(connection).__mro__)
+    # A tracer's proxy has a type of its own, and the class of what it stands for.
+    packages = (base.__module__.partition(".")[0] for base in connection.__class__.__mro__)
     return next((package for package in packages if package in LIBRARIES), "")
 
 

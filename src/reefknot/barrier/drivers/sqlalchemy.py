@@ -70,7 +70,7 @@ def _detected(dialect: Any, raw: Any) -> bool:
 
 
 class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
-    """``Connection``, ``Session`` or ``scoped_session``."""
+    """``Connection`` or ``Session``."""
 
     @property
     def _core(self) -> CoreConnection:
@@ -96,7 +96,7 @@ class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
 
 
 class AsyncSqlAlchemyDriver(_SqlAlchemy, AsyncSqlDriver):
-    """``AsyncConnection``, ``AsyncSession`` or ``async_scoped_session``."""
+    """``AsyncConnection`` or ``AsyncSession``."""
 
     async def execute(self, statement: str, parameters: Sequence[str]) -> int:
         core = await self._core()
@@ -127,11 +127,13 @@ def _named(parameters: Sequence[str]) -> dict[str, str]:
 
 def driver(connection: Any) -> Driver | None:
     """The driver of a sync connection or session."""
-    known = isinstance(connection, CoreConnection | Session | scoped_session)
-    return SqlAlchemyDriver(connection) if known else None
+    if isinstance(connection, scoped_session):
+        connection = connection()
+    return SqlAlchemyDriver(connection) if isinstance(connection, CoreConnection | Session) else None
 
 
 def async_driver(connection: Any) -> AsyncDriver | None:
     """The driver of an async connection or session."""
-    known = isinstance(connection, AsyncConnection | AsyncSession | async_scoped_session)
-    return AsyncSqlAlchemyDriver(connection) if known else None
+    if isinstance(connection, async_scoped_session):
+        connection = connection()
+    return AsyncSqlAlchemyDriver(connection) if isinstance(connection, AsyncConnection | AsyncSession) else None
