@@ -29,7 +29,7 @@ class _MySql(Connection):
 
     @property
     def open(self) -> bool:
-        """Whether a transaction is open, as far as the library can tell."""
+        """Whether a transaction is open, as far as the library can tell: PyMySQL misses one that only read, MySQLdb all."""
         connection = self.connection
         if hasattr(connection, "in_transaction"):  # MySQL Connector/Python
             return bool(connection.in_transaction)
