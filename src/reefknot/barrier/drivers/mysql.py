@@ -29,7 +29,10 @@ class _MySql(Connection):
 
     @property
     def open(self) -> bool:
-        """Whether a transaction is open, as far as the library can tell: PyMySQL misses one that only read, MySQLdb all."""
+        """Whether a transaction is open, as far as the library can tell.
+
+        PyMySQL does not see one that has only read so far, and MySQLdb sees none.
+        """
         connection = self.connection
         if hasattr(connection, "in_transaction"):  # MySQL Connector/Python
             return bool(connection.in_transaction)
