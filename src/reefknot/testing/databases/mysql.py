@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 from reefknot.testing.databases.mariadb import MariaDbServer, as_user
 from reefknot.testing.databases.mariadb import find_programs as find_mariadb
-from reefknot.testing.databases.processes import find_bundled
+from reefknot.testing.databases.processes import find_bundled, version_of
 
 #: Names the folder with MySQL's ``mysqld``, or a Python package that brings one.
 VARIABLE = "TEST_MYSQL"
@@ -33,10 +34,23 @@ class MySqlServer(MariaDbServer):
 
     It is driven with MariaDB's client. Otherwise as ``MariaDbServer``; users log in as MySQL 8 does
     by default, with ``caching_sha2_password``.
+
+    Args:
+        settings: as for ``MariaDbServer``.
+        program: the path of ``mysqld``; where ``TEST_MYSQL`` says if not given.
     """
 
+    def __init__(self, *, settings: Mapping[str, str] | None = None, program: Path | None = None) -> None:
+        self._program = program
+        super().__init__(settings=settings)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the program, for example (8, 0, 15)."""
+        return version_of(self._programs["mariadbd"])
+
     def _find_programs(self) -> dict[str, str]:
-        server, others = find_program(), find_mariadb()
+        server, others = self._program or find_program(), find_mariadb()
         if server is None or others is None:
             raise RuntimeError(f"no MySQL: set {VARIABLE} to the folder with mysqld, and install mariadb-client")
         return {"mariadbd": str(server), "mariadb": others["mariadb"]}
