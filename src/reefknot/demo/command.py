@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from reefknot.demo.examples import list_examples, one_example
 from reefknot.demo.processes import Processes
 from reefknot.demo.report import Report, ending_lines, money
 from reefknot.demo.signals import StoppedError, StopSignals
@@ -24,6 +25,15 @@ SLOW_SECONDS = 5.0
 
 
 @click.command(name="demo", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("name", default="")
+@click.option("--list", "lists", is_flag=True, help="List the examples.")
+@click.option("--show", is_flag=True, help="Print the program of an example instead of running it.")
+@click.option(
+    "--write",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Copy an example to this new or empty folder instead of running it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end and nothing else.")
 @click.option(
     "--keep",
@@ -35,20 +45,44 @@ SLOW_SECONDS = 5.0
 @click.option(
     "--without-barrier", is_flag=True, help="Switch the banks' barrier off and see the check find the lost money."
 )
-def command(as_json: bool, keep: Path | None, slow: bool, without_barrier: bool) -> int:
-    """Four money transfers between two banks, with crashes in between.
+def command(
+    name: str,
+    lists: bool,
+    show: bool,
+    write: Path | None,
+    as_json: bool,
+    keep: Path | None,
+    slow: bool,
+    without_barrier: bool,
+) -> int:
+    """Four money transfers between two banks, with crashes in between; or the example NAME.
 
     Starts a server and two banks on free ports of 127.0.0.1, each with its own SQLite database;
     kills some of them; checks all the money after each transfer; leaves nothing behind.
     Exit code 0 if every coin is where it must be.
 
+    An example starts the database servers that it needs, if they are installed; it says what is not.
+
     \b
     Examples:
       reefknot demo
+      reefknot demo --list
+      reefknot demo transfer                  FastAPI, SQLAlchemy and PostgreSQL
+      reefknot demo transfer --write ./mine   your own copy of it
       reefknot demo --keep ./demo --slow
       reefknot demo --without-barrier         money appears from nowhere; exit code 1
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
     tell: Tell = _silent if as_json else _print
+    if lists or name:
+        if keep or slow or without_barrier:
+            raise click.UsageError("--keep, --slow and --without-barrier belong to the transfers without a name")
+        return (
+            list_examples(as_json=as_json)
+            if lists
+            else one_example(name, tell, show=show, write=write, as_json=as_json)
+        )
+    if show or write:
+        raise click.UsageError("--show and --write want the name of an example; see reefknot demo --list")
     try:
         with StopSignals() as signals, _directory(keep) as directory:
             report = _run(directory, signals, tell, kept=keep is not None, slow=slow, guarded=not without_barrier)

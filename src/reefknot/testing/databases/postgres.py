@@ -103,7 +103,7 @@ class PostgresServer:
                     shutil.chown(path, self._user)
             self._initdb(password)
             self.start()
-            self._create_database()
+            self._create_database("test")
         except BaseException:
             self.stop()
             raise
@@ -183,10 +183,19 @@ class PostgresServer:
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")
 
-    def _create_database(self) -> None:
+    def create_database(self, name: str) -> str:
+        """Create one more empty database; returns its store URL.
+
+        Args:
+            name: letters, digits and underscores.
+        """
+        self._create_database(name)
+        return self.url_of(name)
+
+    def _create_database(self, name: str) -> None:
         options = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "reefknot", "-d", "postgres", "-q", "-c"]
         done = subprocess.run(  # noqa: S603 - as above
-            [str(self._programs / "psql"), *options, "CREATE DATABASE test"],
+            [str(self._programs / "psql"), *options, f"CREATE DATABASE {name}"],
             capture_output=True,
             text=True,
             env={"PGPASSWORD": self._password, "PATH": os.defpath},

@@ -1,0 +1,58 @@
+"""The gallery: every example is short, documented, tested, listed and can be copied."""
+
+import json
+
+import pytest
+
+from reefknot.cli import main
+from reefknot.demo.gallery import examples
+
+FOUND = examples()
+MOST_LINES = 150
+
+
+def test_there_are_examples():
+    assert len(FOUND) > 0
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_an_example_is_short_documented_and_tested(name):
+    folder = FOUND[name].folder
+    assert len(FOUND[name].title) > 20
+    assert FOUND[name].missing == []
+    readme = (folder / "README.md").read_text("utf-8")
+    assert f"reefknot demo {name}" in readme
+    assert list(folder.glob("test_*.py")), "it has no test of its own"
+    programs = [path for path in folder.rglob("*.*") if path.suffix in (".py", ".go") and "test_" not in path.name]
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in programs) <= MOST_LINES
+
+
+def test_the_list_names_every_example(capsys):
+    assert main(["demo", "--list", "--json"]) == 0
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(FOUND)
+
+
+def test_a_copy_is_the_whole_example(tmp_path, capsys):
+    name = next(iter(FOUND))
+    assert main(["demo", name, "--write", str(tmp_path / "mine")]) == 0
+    copied = {path.name for path in (tmp_path / "mine").iterdir()}
+    assert {"main.py", "README.md"} <= copied
+    assert main(["demo", name, "--write", str(tmp_path / "mine")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_the_program_can_be_shown(capsys):
+    name = next(iter(FOUND))
+    assert main(["demo", name, "--show"]) == 0
+    assert capsys.readouterr().out == (FOUND[name].folder / "main.py").read_text("utf-8")
+
+
+def test_a_wrong_name_gets_a_suggestion(capsys):
+    name = next(iter(FOUND))
+    assert main(["demo", f"{name}x"]) == 2
+    assert f"did you mean {name}?" in capsys.readouterr().err
+
+
+def test_options_of_the_other_demo_are_refused(capsys):
+    assert main(["demo", next(iter(FOUND)), "--slow"]) == 2
+    assert "belong to the transfers" in capsys.readouterr().err
