@@ -18,6 +18,7 @@ from reefknot.barrier import (
     NoLocalTransaction,
     Reason,
 )
+from reefknot.barrier.drivers import async_driver_of, driver_of
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.errors import BarrierMissing, Invalid
 from sdk.barrier_business import administrator, prepare, run_script
@@ -242,6 +243,32 @@ def test_an_engine_is_no_connection(request):
     library, _, _ = own_library(request, "sqlalchemy-sqlite")
     with pytest.raises(Invalid, match=r"Engine.*pass the connection"):
         Barrier.from_query(QUERY).passes(library.engine)
+
+
+@pytest.mark.parametrize("name", list(LIBRARIES))
+def test_a_driver_made_anew_ends_what_another_began(request, name):
+    """The client begins and commits around the caller's block with a driver each."""
+    library, database, url = own_library(request, name)
+    table = TABLES[database]
+
+    async def run():
+        for gid, end in (("kept", "commit"), ("dropped", "rollback")):
+            async with library.idle() as connection:
+                await async_driver_of(connection).begin()
+                assert await AsyncBarrier("saga", gid, "01", "action", table=table).passes(connection)
+                await getattr(async_driver_of(connection), end)()
+                await async_driver_of(connection).rollback()  # without effect
+
+    def run_sync():
+        for gid, end in (("kept", "commit"), ("dropped", "rollback")):
+            with library.idle() as connection:
+                driver_of(connection).begin()
+                assert Barrier("saga", gid, "01", "action", table=table).passes(connection)
+                getattr(driver_of(connection), end)()
+                driver_of(connection).rollback()  # without effect
+
+    asyncio.run(run()) if library.asynchronous else run_sync()
+    assert rows(database, url) == [("kept", "action", "action")]
 
 
 # --- what must not mislead it ---------------------------------------------------------------------

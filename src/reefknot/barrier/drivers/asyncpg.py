@@ -15,10 +15,6 @@ class AsyncpgDriver(AsyncSqlDriver):
     library = "asyncpg"
     placeholder = Placeholder.NUMBER
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__(connection)
-        self._transaction: Any = None
-
     @property
     def database(self) -> Database:
         return Database.POSTGRES
@@ -37,14 +33,14 @@ class AsyncpgDriver(AsyncSqlDriver):
     async def begin(self) -> None:
         if self.transactional():
             self.already_open()
-        self._transaction = self.connection.transaction()
-        await self._transaction.start()
+        await self.connection.execute("BEGIN")
 
     async def commit(self) -> None:
-        await self._transaction.commit()
+        await self.connection.execute("COMMIT")
 
     async def rollback(self) -> None:
-        await self._transaction.rollback()
+        if self.transactional():
+            await self.connection.execute("ROLLBACK")
 
 
 def driver(_: Any) -> Driver | None:

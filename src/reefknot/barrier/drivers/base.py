@@ -13,6 +13,8 @@ from reefknot.barrier.statements import Database, Placeholder, statement
 class Connection:
     """What the sync and the async drivers have in common: a user's connection, and what is known of it.
 
+    A driver keeps nothing else: one that is made anew for a connection goes on where another stopped.
+
     Args:
         connection: the user's. A driver never closes it.
     """

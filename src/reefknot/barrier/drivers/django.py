@@ -25,10 +25,6 @@ class DjangoDriver(SqlDriver):
     remedy = "ask it inside: with transaction.atomic()"
     placeholder = Placeholder.FORMAT
 
-    def __init__(self, connection: Any) -> None:
-        super().__init__(connection)
-        self._atomic: Any = None
-
     @property
     def database(self) -> Database:
         vendor = self.connection.vendor
@@ -49,18 +45,20 @@ class DjangoDriver(SqlDriver):
             cursor.execute(statement, parameters)
             return plain(cursor.fetchone())
 
+    # What an atomic block has to remember stands in the connection, so another object may end it.
+
     def begin(self) -> None:
         if self.transactional():
             self.already_open()
-        self._atomic = transaction.atomic(using=self.connection.alias)
-        self._atomic.__enter__()
+        transaction.atomic(using=self.connection.alias).__enter__()
 
     def commit(self) -> None:
-        self._atomic.__exit__(None, None, None)
+        transaction.atomic(using=self.connection.alias).__exit__(None, None, None)
 
     def rollback(self) -> None:
-        self.connection.needs_rollback = True
-        self._atomic.__exit__(None, None, None)
+        if self.connection.in_atomic_block:
+            self.connection.needs_rollback = True
+            transaction.atomic(using=self.connection.alias).__exit__(None, None, None)
 
 
 def driver(connection: Any) -> Driver | None:
