@@ -94,7 +94,8 @@ class Business:
             if fails:
                 raise Broken
 
-        with self.library.idle() as connection, contextlib.suppress(Broken):
+        # Failure is what a message hears that is too late.
+        with self.library.idle() as connection, contextlib.suppress(Broken, Failure):
             barrier.call(connection, work)
         return barrier.reason
 
@@ -107,7 +108,7 @@ class Business:
                 raise Broken
 
         async with self.library.idle() as connection:
-            with contextlib.suppress(Broken):
+            with contextlib.suppress(Broken, Failure):
                 await barrier.call(connection, work)
         return barrier.reason
 

@@ -1,6 +1,7 @@
 """The barrier in Redis: the same vectors, and what scripts add: checks, expiry, refusals."""
 
 import asyncio
+import contextlib
 import inspect
 import json
 import secrets
@@ -70,7 +71,9 @@ def test_vector(client, vector):
             note = json.dumps([step["gid"], step["branch_id"], step["op"]])
             said = []
             for _ in step["expect"]:
-                result = barrier.script(client, NOTE, [effects], [note])
+                result = None
+                with contextlib.suppress(Failure):  # what a message hears that is too late
+                    result = barrier.script(client, NOTE, [effects], [note])
                 said.append(barrier.reason)
                 assert result == (note.encode() if barrier.reason is Reason.RUN else None)
             assert said == step["expect"]
@@ -165,7 +168,9 @@ def test_a_check_back_blocks_a_late_message(face, client):
     client.set(key, 100)
     with pytest.raises(Failure, match="did not commit"):
         face(message, "asked")
-    assert face(message, "redis_adjust", key, -30) == (Reason.TOO_LATE, False)
+    for method, arguments in (("redis_adjust", (key, -30)), ("script", ("return 1",))):
+        with pytest.raises(Failure, match="cannot any more"):
+            face(message, method, *arguments)
     committed = identity("msg", trans_type="msg", branch_id="00")
     assert face(committed, "redis_adjust", key, -30) == (Reason.RUN, True)
     assert face(committed, "asked") == (Reason.REPEATED, None)

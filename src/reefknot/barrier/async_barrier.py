@@ -72,11 +72,13 @@ class AsyncBarrier(BranchCall):
 
         Raises:
             LocalTransactionOpen: the connection is inside a transaction.
+            Failure: a message's only: the server was told that it will not commit, so it must not be sent.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = async_driver_of(connection)
         passed = await self._begun(driver, self._passes)
         try:
+            self._refuse_late_message()
             result = await work(connection) if passed else None
         except BaseException:
             await driver.rollback()
@@ -129,12 +131,14 @@ class AsyncBarrier(BranchCall):
             True: done now. False: there was nothing to do; ``reason`` says why.
 
         Raises:
-            Failure: there is no such key, or too little in it; nothing was changed.
+            Failure: there is no such key, or too little in it; or as ``call``. Nothing was changed.
         """
         redis.refuse_sync(client)
         planned = redis.adjusting(self.branch, self._calls + 1, key, amount, expire, prefix)
         reason, _ = redis.adjusted(await redis.evaluate(client, planned), key)
-        return self._said(reason)
+        ran = self._said(reason)
+        self._refuse_late_message()
+        return ran
 
     async def script(
         self,
@@ -161,12 +165,13 @@ class AsyncBarrier(BranchCall):
             What the script returned; None if it was not run, and ``reason`` says why.
 
         Raises:
-            Failure: the script refused.
+            Failure: the script refused; or as ``call``.
         """
         redis.refuse_sync(client)
         planned = redis.running(self.branch, self._calls + 1, lua, keys, args, expire, prefix)
         reason, result = redis.ran(await redis.evaluate(client, planned))
         self._said(reason)
+        self._refuse_late_message()
         return result
 
     async def _passes(self, driver: AsyncDriver) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
-from reefknot.barrier.core import Branch, Reason, checked_table
+from reefknot.barrier.core import Branch, Reason, asking_failed, checked_table
 from reefknot.barrier.statements import DEFAULT_TABLES, Database
+from reefknot.model import Op
 
 
 class BranchCall:
@@ -77,3 +78,12 @@ class BranchCall:
         self._calls += 1
         self.reason = reason
         return reason is Reason.RUN
+
+    def _refuse_late_message(self) -> None:
+        """Refuse a message whose local work was declared dead by the server's question: it must not be sent.
+
+        Raises:
+            Failure: it was.
+        """
+        if self.branch.op == Op.MSG and self.reason is Reason.TOO_LATE:
+            raise asking_failed(self.branch)

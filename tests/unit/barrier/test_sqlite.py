@@ -169,6 +169,9 @@ def test_a_check_back_says_yes_after_the_commit(database):
 def test_a_check_back_blocks_a_late_commit(database):
     assert [ask(database), ask(database)] == [False, False]
     assert call(database, "msg", -30, **MESSAGE) is Reason.TOO_LATE
+    with contextlib.closing(sqlite3.connect(database)) as conn, pytest.raises(Failure, match="cannot any more"):
+        # Whoever leads the transaction with it must not send the message.
+        barrier("msg", **MESSAGE).call(conn, lambda _: pytest.fail("too late"))
     assert balance(database) == 100
     assert stored(database) == [("g1", "00", "msg", "01", "rollback")]
 
