@@ -21,7 +21,7 @@ SDK = (
     "reefknot.contrib",
     "reefknot.errors",
     "reefknot.model",
-    "reefknot.workflow",
+    "reefknot.workflows",
     "reefknot.xa",
 )
 

@@ -121,8 +121,11 @@ def main(arguments: list[str]) -> int:
                 target.parent.mkdir(exist_ok=True)
                 target.write_text(text, "utf-8")
     orphans = [path for path in (ROOT / "src/reefknot").rglob("_sync/*.py") if path not in wanted]
-    for path in [*stale, *orphans]:
-        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+    for path in stale:
+        hint = ": not what its source says; run `make twins`" if "--check" in arguments else ""
+        sys.stdout.write(f"{path.relative_to(ROOT)}{hint}\n")
+    for path in orphans:
+        sys.stdout.write(f"{path.relative_to(ROOT)}: has no source; delete it\n")
     return 1 if orphans or (stale and "--check" in arguments) else 0
 
 
