@@ -104,6 +104,7 @@ class MariaDbServer:
         """Start the server on its data and return when it takes connections."""
         options = {
             "datadir": str(self._directory / "data"),
+            "tmpdir": str(self._directory),
             "socket": str(self._socket),
             "port": str(self.port),
             "bind_address": "127.0.0.1",
@@ -178,7 +179,13 @@ class MariaDbServer:
     def _install(self) -> None:
         """Make the system tables."""
         command = [self._programs["mariadb-install-db"], "--no-defaults", f"--datadir={self._directory / 'data'}"]
-        command += ["--skip-test-db", "--auth-root-authentication-method=normal", *as_user()]
+        # Not /tmp: every server that starts deletes what others have in the same one, and the installer breaks off.
+        command += [
+            f"--tmpdir={self._directory}",
+            "--skip-test-db",
+            "--auth-root-authentication-method=normal",
+            *as_user(),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - as above
         if done.returncode:
             raise RuntimeError(f"mariadb-install-db failed: {done.stdout}{done.stderr}")
