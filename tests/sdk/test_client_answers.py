@@ -237,6 +237,29 @@ def test_old_servers_say_failure_with_200(client, dtm):
 
 
 @pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"dtm_result":"FAILURE","message":"no stock"}', "no stock"),
+        (b'{"dtm_result":"FAILURE","message":""}', '{"dtm_result":"FAILURE","message":""}'),
+        (b'{"message":"no stock"}', '{"message":"no stock"}'),
+        (b"no stock FAILURE", "no stock"),
+        (b'{"dtm_result":"FAILURE","message":' + b"[" * 300, '{"dtm_result":"FAILURE","message":' + "[" * 300),
+    ],
+    ids=["message", "no words", "another form", "text", "no JSON"],
+)
+def test_the_reason_of_a_branch_is_its_words(client, dtm, body, reason):
+    dtm.always("/try", Say(409, body))
+    with pytest.raises(Failure) as caught, client.tcc() as tcc:
+        tcc.try_(dtm.url("/try"), confirm="http://bank/c", cancel="http://bank/x")
+    assert caught.value.reason == reason
+    assert json.loads(dtm.calls[-1].body)["rollback_reason"] == reason
+    dtm.always("/try", Say(425, b'{"dtm_result":"ONGOING","message":"in review"}'))
+    with pytest.raises(Ongoing) as waiting, client.tcc() as tcc:
+        tcc.try_(dtm.url("/try"), confirm="http://bank/c", cancel="http://bank/x")
+    assert waiting.value.note == "in review"
+
+
+@pytest.mark.parametrize(
     ("answer", "kind"),
     [
         (Say(400, b'{"message":"steps[0].action: is empty; give one"}'), Invalid),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import socket
 
+import msgspec
+
 from reefknot.client.exchange import NotSent, Response
 from reefknot.client.protocols.base import Kind, Reply, Verb
 from reefknot.client.values import Answer
@@ -121,9 +123,9 @@ def branch_answer(response: Response, *, grpc: bool, gid: str, branch_id: str, u
             return Answer(response.status, response.body)
         case FailureOutcome(reason):
             reason = reason.removesuffix(names.FAILURE).rstrip()
-            raise Failure(reason, gid=gid, branch_id=branch_id, url=url)
+            raise Failure(_message(reason), gid=gid, branch_id=branch_id, url=url)
         case OngoingOutcome(note):
-            raise Ongoing(note, gid=gid, branch_id=branch_id, url=url)
+            raise Ongoing(_message(note), gid=gid, branch_id=branch_id, url=url)
         case Unknown(error):
             raise branch_unknown(error, gid, branch_id, url)
 
@@ -142,6 +144,19 @@ def reason_of(error: BaseException) -> str:
         return reason_text(error.reason)
     text = error.what if isinstance(error, ReefknotError) else str(error)
     return reason_text(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+
+
+class _Said(msgspec.Struct):
+    dtm_result: str
+    message: str
+
+
+def _message(text: str) -> str:
+    """The words in an answer of DTM's form, ``{"dtm_result": …, "message": …}``; any other text as it is."""
+    try:
+        return msgspec.json.decode(text, type=_Said).message or text
+    except (ValueError, RecursionError):
+        return text
 
 
 def _grpc_outcome(response: Response) -> Outcome:
