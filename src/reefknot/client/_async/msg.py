@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from reefknot.barrier import AsyncBarrier
-from reefknot.client._async.committing import AsyncCommitting, do_and_submit
 from reefknot.client._async.server import AsyncServer
 from reefknot.client._async.submitting import submit
 from reefknot.client.branches import TOPIC_SCHEME, checked_url, is_grpc
@@ -15,6 +13,10 @@ from reefknot.client.options import TransactionOptions
 from reefknot.client.payload import encode
 from reefknot.client.values import Outcome, TransactionMessage
 from reefknot.errors import Invalid
+
+if TYPE_CHECKING:
+    from reefknot.barrier import AsyncBarrier
+    from reefknot.client._async.committing import AsyncCommitting
 
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")
@@ -140,6 +142,8 @@ class AsyncMsg:
             LocalTransactionOpen: the connection is inside a transaction.
             BarrierMissing: the barrier's table does not exist.
         """
+        from reefknot.client._async.committing import AsyncCommitting  # noqa: PLC0415 - the barrier, for who needs it
+
         return AsyncCommitting(self, connection, ask, table)
 
     async def do_and_submit(
@@ -162,6 +166,8 @@ class AsyncMsg:
             Exception: what ``work`` raised, in any case; a note says what became of the message.
             OutcomeUnknown: as ``committing``, with ``wait=True``.
         """
+        from reefknot.client._async.committing import do_and_submit  # noqa: PLC0415 - as above
+
         return await do_and_submit(self, ask, work, table)
 
     @property

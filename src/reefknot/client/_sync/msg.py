@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from reefknot.barrier import Barrier
-from reefknot.client._sync.committing import Committing, do_and_submit
 from reefknot.client._sync.server import Server
 from reefknot.client._sync.submitting import submit
 from reefknot.client.branches import TOPIC_SCHEME, checked_url, is_grpc
@@ -16,6 +14,10 @@ from reefknot.client.options import TransactionOptions
 from reefknot.client.payload import encode
 from reefknot.client.values import Outcome, TransactionMessage
 from reefknot.errors import Invalid
+
+if TYPE_CHECKING:
+    from reefknot.barrier import Barrier
+    from reefknot.client._sync.committing import Committing
 
 Connection = TypeVar("Connection")
 Result = TypeVar("Result")
@@ -141,6 +143,8 @@ class Msg:
             LocalTransactionOpen: the connection is inside a transaction.
             BarrierMissing: the barrier's table does not exist.
         """
+        from reefknot.client._sync.committing import Committing  # noqa: PLC0415 - the barrier, for who needs it
+
         return Committing(self, connection, ask, table)
 
     def do_and_submit(self, ask: str, work: Callable[[Barrier], Result], *, table: str = "") -> Result:
@@ -161,6 +165,8 @@ class Msg:
             Exception: what ``work`` raised, in any case; a note says what became of the message.
             OutcomeUnknown: as ``committing``, with ``wait=True``.
         """
+        from reefknot.client._sync.committing import do_and_submit  # noqa: PLC0415 - as above
+
         return do_and_submit(self, ask, work, table)
 
     @property
