@@ -26,12 +26,15 @@ if TYPE_CHECKING:
         ServerUnavailable,
         WorkflowChanged,
     )
+    from reefknot.workflows import AsyncWorkflow, AsyncWorkflows, Workflow, Workflows, workflow
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncBarrier",
     "AsyncClient",
+    "AsyncWorkflow",
+    "AsyncWorkflows",
     "Barrier",
     "BarrierMissing",
     "Branch",
@@ -46,16 +49,24 @@ __all__ = [
     "Refused",
     "RolledBack",
     "ServerUnavailable",
+    "Workflow",
     "WorkflowChanged",
+    "Workflows",
+    "workflow",
 ]
 
 #: Where a name is; all others are errors.
 _MODULES = {
     "AsyncBarrier": "reefknot.barrier",
     "AsyncClient": "reefknot.client",
+    "AsyncWorkflow": "reefknot.workflows",
+    "AsyncWorkflows": "reefknot.workflows",
     "Barrier": "reefknot.barrier",
     "Branch": "reefknot.barrier",
     "Client": "reefknot.client",
+    "Workflow": "reefknot.workflows",
+    "Workflows": "reefknot.workflows",
+    "workflow": "reefknot.workflows",
 }
 
 

@@ -1,0 +1,127 @@
+# Written by scripts/twins.py from src/reefknot/workflows/_async/journal.py: change that file, then `make twins`.
+"""What one run of a workflow records with the server."""
+
+from __future__ import annotations
+
+import msgspec
+
+from reefknot.client._sync.server import Server
+from reefknot.client.values import BranchMessage, RecordedStep
+from reefknot.errors import Failure, GidConflict, Ongoing, Refused, WorkflowChanged
+from reefknot.model import Op, Status
+from reefknot.wire.outcome import reason_text
+from reefknot.workflows import records
+from reefknot.workflows.records import Decision, Records
+
+
+class Overtaken(Ongoing):
+    """Another run of the same workflow was faster: this one stops, and changes nothing any more."""
+
+
+class Journal:
+    """Reads and writes the rows of one workflow.
+
+    An error here, and code that has changed, stop the run for good: whatever the workflow's function makes
+    of the exception, nothing is recorded or decided after it.
+
+    Args:
+        server: keeps the rows.
+        known: what it had when the run began.
+    """
+
+    def __init__(self, server: Server, known: Records) -> None:
+        self.known = known
+        self._server = server
+        self._binary = server.address.protocol == "grpc"
+        self._stopped: BaseException | None = None
+
+    def check(self) -> None:
+        """Raise what stopped the run, if something did."""
+        if self._stopped is not None:
+            raise self._stopped
+
+    def stop(self, error: BaseException) -> None:
+        """Let nothing be recorded from now on."""
+        if self._stopped is None:
+            self._stopped = error
+
+    def begin(self, branch_id: str, name: str) -> bytes | None:
+        """Begin a step.
+
+        Args:
+            branch_id: its branch.
+            name: what it does.
+
+        Returns:
+            What it returned in an earlier run; None if it is to be done now.
+
+        Raises:
+            Failure: it was refused in an earlier run.
+            WorkflowChanged: another step was in its place.
+            Decided, OutcomeUnknown: it must not be done any more.
+        """
+        self.check()
+        try:
+            begun = self.known.is_begun(branch_id, name)
+            done = self.known.get(branch_id, Op.ACTION)
+            if done is None:
+                self.known.may_do(branch_id, begun=begun, name=name)
+        except WorkflowChanged as error:
+            self.stop(error)
+            raise
+        if done is None:
+            if not begun:
+                self.add(branch_id, records.STEP, name.encode())
+            return None
+        if done.status is Status.FAILED:
+            raise Failure(done.data.decode(errors="replace"), gid=self.known.gid, branch_id=branch_id)
+        return self.known.result(done)
+
+    def succeeded(self, branch_id: str, data: bytes) -> None:
+        """Record what a step returned, in parts if it does not fit into one row."""
+        if self.known.get(branch_id, records.FORM) is None:
+            if records.is_plain(data, binary=self._binary):
+                self.add(branch_id, Op.ACTION, data)
+                return
+            self.add(branch_id, records.FORM, records.PARTS.encode())
+        parts = list(records.parts_of(data))
+        for op, part in parts:
+            if self.known.get(branch_id, op) is None:
+                self.add(branch_id, op, part)
+        self.add(branch_id, Op.ACTION, msgspec.json.encode([op for op, _ in parts]))
+
+    def refused(self, branch_id: str, reason: str) -> None:
+        """Record that a step was refused, with the reason as it stands in the error."""
+        if self.known.get(branch_id, Op.ACTION) is None:
+            self.add(branch_id, Op.ACTION, reason_text(reason).encode(), Status.FAILED)
+
+    def decide(self, decision: Decision) -> None:
+        """Record how the workflow ends, before the first call of phase 2."""
+        if self.known.decision is None:
+            self.add(records.OWN_BRANCH, records.DECISION, msgspec.json.encode(decision))
+            self.known.decision = decision
+
+    def add(self, branch_id: str, op: str, data: bytes, status: Status = Status.SUCCEED) -> None:
+        """Record one row.
+
+        Raises:
+            Overtaken: another run has recorded something else there, or has ended the workflow.
+            OutcomeUnknown, ServerUnavailable: nobody knows, or it was not recorded.
+        """
+        self.check()
+        gid = self.known.gid
+        fields = {"op": op, "status": str(status)}
+        try:
+            self._server.register(BranchMessage(gid, records.MODE, branch_id, data, fields))
+        except Refused as error:
+            what = f"another run of the workflow was faster at step {branch_id} {op}"
+            if not isinstance(error, GidConflict):
+                what = f"the workflow was ended by somebody else before step {branch_id} {op}"
+            overtaken = Overtaken(what, gid=gid, branch_id=branch_id, advice=f"wait with client.wait({gid!r})")
+            self.stop(overtaken)
+            raise overtaken from error
+        except BaseException as error:
+            self.stop(error)
+            error.add_note(f"while {op} of step {branch_id} of the workflow {gid} was recorded")
+            raise
+        self.known.add(RecordedStep(branch_id, op, status, data))
