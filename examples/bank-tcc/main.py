@@ -58,6 +58,6 @@ with serving(bank(database)) as url:
     except Failure as refused:
         print("her account is closed:  ", refused.reason)
 
-    for refused in (other, transfer):
-        tm.wait(refused.gid)  # until the server has cancelled every branch
+    for cancelled in (other, transfer):
+        tm.wait(cancelled.gid)  # until the server has cancelled every branch
     assert show("30 to carol: cancelled") == {"alice": 70, "bob": 130, "carol": 0}
