@@ -1,0 +1,99 @@
+"""A message and a local transaction on every library and database that the barrier takes."""
+
+import asyncio
+import secrets
+
+import pytest
+
+from reefknot import AsyncClient, Client
+from reefknot.barrier.statements import Database
+from reefknot.testing.participant import Participant
+from reefknot.testing.server import LocalServer
+from sdk.barrier_business import Business, prepare
+from sdk.barrier_connections import LIBRARIES
+
+
+@pytest.fixture(scope="module")
+def postgres_database(postgres):
+    import psycopg
+
+    name = f"committing_{secrets.token_hex(4)}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+    url = postgres.url_of(name)
+    prepare(Database.POSTGRES, url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def mysql_database(mariadb):
+    url = mariadb.create_database(f"committing_{secrets.token_hex(4)}")
+    prepare(Database.MYSQL, url, "own_barrier")
+    return url
+
+
+@pytest.fixture(scope="module")
+def sqlite_database(tmp_path_factory):
+    url = str(tmp_path_factory.mktemp("committing") / "business.db")
+    prepare(Database.SQLITE, url)
+    return url
+
+
+@pytest.fixture(scope="module")
+def server():
+    with LocalServer() as server:
+        yield server
+
+
+class Refusal(Exception):
+    """What the block raises."""
+
+
+@pytest.fixture(params=list(LIBRARIES))
+def business(request):
+    library = LIBRARIES[request.param]
+    database = library("").database
+    url = request.getfixturevalue(f"{'postgres' if database is Database.POSTGRES else database}_database")
+    return Business(library(url), "own_barrier" if database is Database.MYSQL else "")
+
+
+def send(server, business, gid, receiver, *, fails):
+    """The program under test, with one connection for a message that may fail and one that does not."""
+    library, identity = business.library, (gid, "00", "msg")
+    with Client(server.url) as client, library.idle() as connection:
+        msg = client.msg(gid, wait=True).send(receiver)
+        with msg.committing(connection, ask="http://127.0.0.1:1/asked", table=business.table) as tx:
+            library.work(tx, identity)
+            if fails:
+                raise Refusal
+
+
+async def send_async(server, business, gid, receiver, *, fails):
+    library, identity = business.library, (gid, "00", "msg")
+    async with AsyncClient(server.url) as client, library.idle() as connection:
+        msg = client.msg(gid, wait=True).send(receiver)
+        async with msg.committing(connection, ask="http://127.0.0.1:1/asked", table=business.table) as tx:
+            await library.work(tx, identity)
+            if fails:
+                raise Refusal
+
+
+def test_both_or_neither(server, business):
+    prefix = secrets.token_hex(4)
+
+    def run(gid, *, fails):
+        arguments = (server, business, gid, bank.url("/in"))
+        if business.library.asynchronous:
+            asyncio.run(send_async(*arguments, fails=fails))
+        else:
+            send(*arguments, fails=fails)
+
+    with Participant() as bank:
+        run(f"{prefix}done", fails=False)
+        with pytest.raises(Refusal):
+            run(f"{prefix}failed", fails=True)
+        assert [call.gid for call in bank.calls] == [f"{prefix}done"]
+    assert (server.status(f"{prefix}done"), server.status(f"{prefix}failed")) == ("succeed", "failed")
+    assert business.effects(prefix) == [("done", "00", "msg")]
+    reasons = {gid: reason for gid, *_, reason in business.rows(prefix)}
+    assert reasons == {"done": "msg", "failed": "rollback"}
