@@ -38,9 +38,11 @@ class Ledger:
     def connect(self):
         return sqlite3.connect(self.path, timeout=30)
 
-    def effects(self):
+    def effects(self, gid):
+        """What was done for a transaction, as ``branch op``."""
+        statement = "SELECT branch_id || ' ' || op FROM effect WHERE gid = ? ORDER BY rowid"
         with contextlib.closing(self.connect()) as connection:
-            return connection.execute("SELECT gid, branch_id, op FROM effect ORDER BY rowid").fetchall()
+            return [effect for (effect,) in connection.execute(statement, (gid,))]
 
     def note(self):
         now = ambient.current()
