@@ -218,11 +218,15 @@ def test_msg_is_published_to_the_subscribers_of_a_topic(client, bank):
     topic = f"cancelled-{client.msg().gid}"
     client.subscribe(topic, bank.url("/mail"))
     client.subscribe(topic, bank.url("/stock"), "the shelf")
+    client.subscribe(topic, bank.url("/stock"))
     client.msg(wait=True).publish(topic, {"order": 1}).submit()
     assert {call.path for call in bank.calls} == {"/mail", "/stock"}
     client.unsubscribe(topic, bank.url("/mail"))
     client.msg(wait=True).publish(topic).submit()
     assert [call.path for call in bank.calls].count("/mail") == 1
+    for missing in ((topic, bank.url("/mail")), ("no-such-topic", bank.url("/mail"))):
+        with pytest.raises(NotFound):
+            client.unsubscribe(*missing)
     with pytest.raises(NotFound, match="topic not found"):
         client.msg().publish("nobody-listens").submit()
 

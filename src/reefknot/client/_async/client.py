@@ -300,19 +300,24 @@ class AsyncClient:
         await self.server.tell(Verb.RETRY_NOW, {"gid": gid})
 
     async def subscribe(self, topic: str, url: str, remark: str = "") -> None:
-        """Add a subscriber to a topic; the topic is made with its first one.
+        """Add a subscriber to a topic; the topic is made with its first one. May be repeated.
+
+        Args:
+            topic: its name.
+            url: what is called for each message, as in ``msg().send``.
+            remark: for whoever looks at the topic.
 
         Raises:
-            OutcomeUnknown: no clear answer, or it is subscribed already.
+            OutcomeUnknown: no clear answer.
         """
-        await self.server.tell(Verb.SUBSCRIBE, {"topic": topic, "url": url, "remark": remark})
+        await self.server.subscribe(topic, url, remark)
 
     async def unsubscribe(self, topic: str, url: str) -> None:
         """Remove a subscriber from a topic.
 
         Raises:
-            NotFound: there is no such topic.
-            OutcomeUnknown: no clear answer, or it is not subscribed.
+            NotFound: there is no such topic, or it has no such subscriber.
+            OutcomeUnknown: no clear answer.
         """
         await self.server.tell(Verb.UNSUBSCRIBE, {"topic": topic, "url": url})
 

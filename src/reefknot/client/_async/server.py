@@ -10,7 +10,7 @@ from reefknot.client.ambient import trace_headers
 from reefknot.client.answers import NOT_SENT, branch_answer, branch_unknown, error_of, unanswered, unsent
 from reefknot.client.branches import branch_call, is_grpc
 from reefknot.client.exchange import AsyncTransport, Request
-from reefknot.client.protocols.base import Kind, Message, Reply, ServerProtocol, Verb
+from reefknot.client.protocols.base import SUBSCRIBED_TEXT, Kind, Message, Reply, ServerProtocol, Verb
 from reefknot.client.protocols.choose import protocol_for
 from reefknot.client.values import Answer, BranchMessage, Page, Transaction, TransactionMessage, WorkflowRecord
 from reefknot.errors import ServerUnavailable
@@ -113,6 +113,13 @@ class AsyncServer:
             return self._protocol.page(reply.body)
         except ValueError as error:
             raise unanswered(Verb.LIST, error, "", self.address.url) from error
+
+    async def subscribe(self, topic: str, url: str, remark: str) -> None:
+        """Add a subscriber to a topic, unless it is one."""
+        fields = {"topic": topic, "url": url, "remark": remark}
+        reply = await self._reply(Verb.SUBSCRIBE, fields, "", self.timeout)
+        if reply.kind is not Kind.DONE and SUBSCRIBED_TEXT not in reply.text:
+            raise error_of(Verb.SUBSCRIBE, reply, "", self.address.url)
 
     async def tell(self, verb: Verb, fields: Mapping[str, str]) -> None:
         """Any verb without an answer of its own."""

@@ -68,7 +68,16 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 #: How DTM begins the text of a 500 for something that does not exist.
-NOT_FOUND_TEXTS = ("no TransGlobal with gid:", "storage: NotFound", "topic not found", "no such a topic")
+NOT_FOUND_TEXTS = (
+    "no TransGlobal with gid:",
+    "storage: NotFound",
+    "topic not found",
+    "no such a topic",
+    "this topic is empty",
+    "no such an url",
+)
+#: What DTM says to a repeated subscription, which has nothing to do.
+SUBSCRIBED_TEXT = "this url exists"
 
 
 class ServerProtocol(Protocol):
