@@ -25,9 +25,14 @@ SDK = (
     "reefknot.xa",
 )
 
+#: Built on classes of a framework that has no types of its own.
+UNTYPED = ("reefknot.contrib.django.",)
+
 
 def is_sdk(name: str) -> bool:
     """Whether a symbol's full name is one of the SDK's, the package's own names included."""
+    if name.startswith(UNTYPED):
+        return False
     return name.startswith(tuple(f"{module}." for module in SDK)) or name.count(".") == 1
 
 
