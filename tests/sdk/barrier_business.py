@@ -54,6 +54,7 @@ class Business:
 
     def __init__(self, library: Library, table: str = "") -> None:
         self.library, self.table = library, table
+        self._opened, self._observer = contextlib.ExitStack(), None
 
     # --- as a user writes it --------------------------------------------------------------------
 
@@ -147,11 +148,16 @@ class Business:
         return self._all(EFFECTS, prefix)
 
     def _all(self, statement: str, prefix: str) -> list[tuple[str, ...]]:
-        with administrator(self.library.database, self.library.url) as connection:
-            cursor = connection.cursor()
-            cursor.execute(statement)
-            found = cursor.fetchall()
+        if self._observer is None:
+            self._observer = self._opened.enter_context(administrator(self.library.database, self.library.url))
+        cursor = self._observer.cursor()
+        cursor.execute(statement)
+        found = cursor.fetchall()
         return sorted((gid.removeprefix(prefix), *rest) for gid, *rest in found if gid.startswith(prefix))
+
+    def close(self) -> None:
+        """Close what looks at the tables."""
+        self._opened.close()
 
 
 def _key(identity) -> tuple[str, str, str]:

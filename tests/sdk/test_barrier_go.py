@@ -108,7 +108,8 @@ def branches(request, program):
             database, url, "ALTER TABLE dtm_barrier.barrier CONVERT TO CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
         )
     go = GoBranch(program, request.param, source)
-    yield go, OurBranch(library), Business(library)
+    with contextlib.closing(Business(library)) as business:
+        yield go, OurBranch(library), business
     go.close()
 
 

@@ -1,5 +1,6 @@
 """The barrier's conformance vectors on every library and database: the same calls, the same answers and rows."""
 
+import contextlib
 import json
 import secrets
 from pathlib import Path
@@ -49,7 +50,8 @@ def business(request):
     library = LIBRARIES[request.param]
     database = library("").database
     url = request.getfixturevalue(f"{'postgres' if database is Database.POSTGRES else database}_database")
-    return Business(library(url), "own_barrier" if database is Database.MYSQL else "")
+    with contextlib.closing(Business(library(url), "own_barrier" if database is Database.MYSQL else "")) as business:
+        yield business
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
