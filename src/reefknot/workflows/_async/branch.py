@@ -20,6 +20,7 @@ from reefknot.errors import Failure, Invalid, OutcomeUnknown
 from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._async.journal import AsyncJournal
+from reefknot.workflows._async.stubs import AsyncStubChannel
 from reefknot.xa import core
 from reefknot.xa._async.session import AsyncConnect, AsyncSession
 
@@ -98,6 +99,16 @@ class AsyncWorkflowBranch:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
         body = await self._act(name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION))
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
+
+    def channel(self, target: str) -> AsyncStubChannel:
+        """What a generated gRPC stub takes for its channel, so that its one call is this step.
+
+            await BankStub(branch.channel("bank:9000")).Hold(request)
+
+        Args:
+            target: the gRPC server, ``host:port``.
+        """
+        return AsyncStubChannel(target, self.call)
 
     async def do(
         self,

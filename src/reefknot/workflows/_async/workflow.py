@@ -12,6 +12,7 @@ from reefknot.client.values import Answer
 from reefknot.errors import Invalid
 from reefknot.workflows._async.branch import AsyncWorkflowBranch
 from reefknot.workflows._async.journal import AsyncJournal
+from reefknot.workflows._async.stubs import AsyncStubChannel
 from reefknot.xa._async.session import AsyncConnect
 
 Result = TypeVar("Result")
@@ -89,6 +90,19 @@ class AsyncWorkflow:
             Invalid: a URL cannot be called, or the data cannot be encoded.
         """
         return await self._with(undo, commit).call(url, data, name=name)
+
+    def channel(self, target: str) -> AsyncStubChannel:
+        """What a generated gRPC stub takes for its channel, so that each of its calls is a step.
+
+            bank = BankStub(w.channel("bank:9000"))
+            reply = await bank.Out(request)
+
+        A step with an undo: ``BankStub(w.branch().on_rollback(…).channel("bank:9000"))``.
+
+        Args:
+            target: the gRPC server, ``host:port``.
+        """
+        return AsyncStubChannel(target, self.call)
 
     async def do(
         self,

@@ -21,6 +21,7 @@ from reefknot.errors import Failure, Invalid, OutcomeUnknown
 from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._sync.journal import Journal
+from reefknot.workflows._sync.stubs import StubChannel
 from reefknot.xa import core
 from reefknot.xa._sync.session import Connect, Session
 
@@ -99,6 +100,16 @@ class WorkflowBranch:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
         body = self._act(name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION))
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
+
+    def channel(self, target: str) -> StubChannel:
+        """What a generated gRPC stub takes for its channel, so that its one call is this step.
+
+            await BankStub(branch.channel("bank:9000")).Hold(request)
+
+        Args:
+            target: the gRPC server, ``host:port``.
+        """
+        return StubChannel(target, self.call)
 
     def do(
         self,

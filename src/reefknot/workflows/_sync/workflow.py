@@ -13,6 +13,7 @@ from reefknot.client.values import Answer
 from reefknot.errors import Invalid
 from reefknot.workflows._sync.branch import WorkflowBranch
 from reefknot.workflows._sync.journal import Journal
+from reefknot.workflows._sync.stubs import StubChannel
 from reefknot.xa._sync.session import Connect
 
 Result = TypeVar("Result")
@@ -90,6 +91,19 @@ class Workflow:
             Invalid: a URL cannot be called, or the data cannot be encoded.
         """
         return self._with(undo, commit).call(url, data, name=name)
+
+    def channel(self, target: str) -> StubChannel:
+        """What a generated gRPC stub takes for its channel, so that each of its calls is a step.
+
+            bank = BankStub(w.channel("bank:9000"))
+            reply = bank.Out(request)
+
+        A step with an undo: ``BankStub(w.branch().on_rollback(…).channel("bank:9000"))``.
+
+        Args:
+            target: the gRPC server, ``host:port``.
+        """
+        return StubChannel(target, self.call)
 
     def do(
         self,
