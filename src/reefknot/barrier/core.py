@@ -240,7 +240,7 @@ def _text(value: object) -> str:
 
 def _checked(name: str, value: str, place: str) -> str:
     if not value:
-        raise Invalid(name, f"is missing in the {place}", "the server sends it with every branch call")
+        raise Invalid(name, f"is missing in the {place}", "the server appends it to every branch call")
     if len(value) > (most := COLUMN_LENGTHS[name]):
         raise Invalid(name, f"is {len(value)} characters long", f"the barrier's column holds {most}")
     if _UNFIT.search(value):
