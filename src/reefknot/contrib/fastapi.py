@@ -22,8 +22,9 @@ from fastapi import APIRouter
 
 from reefknot.contrib import starlette
 from reefknot.contrib.starlette import branch, branch_in, branch_of, install, sync_branch, sync_branch_in
+from reefknot.workflows import AsyncWorkflows, Workflows
 
-__all__ = ["asked", "branch", "branch_in", "branch_of", "install", "sync_branch", "sync_branch_in"]
+__all__ = ["asked", "branch", "branch_in", "branch_of", "install", "sync_branch", "sync_branch_in", "workflows"]
 
 
 def asked(source: Any, path: str = "/asked", *, table: str = "", prefix: str = "") -> APIRouter:
@@ -39,3 +40,13 @@ def asked(source: Any, path: str = "/asked", *, table: str = "", prefix: str = "
         Invalid: connections cannot be got from the source, or the table's name cannot stand in a statement.
     """
     return APIRouter(routes=[starlette.asked(source, path, table=table, prefix=prefix)])
+
+
+def workflows(flows: Workflows | AsyncWorkflows, path: str = "/workflow") -> APIRouter:
+    """A router by which the server resumes workflows.
+
+    Args:
+        flows: the workflows of this program; sync ones run in threads.
+        path: where it is; ``callback=`` of the workflows is its whole URL.
+    """
+    return APIRouter(routes=[starlette.workflows(flows, path)])

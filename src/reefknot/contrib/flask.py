@@ -24,6 +24,7 @@ from reefknot.client.ambient import Ambient, entered
 from reefknot.contrib.answers import Said, no_branch_call, said, unexpected
 from reefknot.contrib.checkback import CheckBack
 from reefknot.errors import Failure, Invalid, Ongoing
+from reefknot.workflows import Workflows
 
 
 def install(app: Flask, *, show_errors: bool = False) -> None:
@@ -92,6 +93,24 @@ def asked(
         except (Failure, Ongoing) as error:
             return _response(said(error))
         return Response()
+
+    blueprint.add_url_rule(path, "answer", answer, methods=["GET", "POST"])
+    return blueprint
+
+
+def workflows(flows: Workflows, path: str = "/workflow", *, name: str = "reefknot_workflows") -> Blueprint:
+    """A blueprint by which the server resumes workflows.
+
+    Args:
+        flows: the workflows of this program.
+        path: where it is; ``callback=`` of the workflows is its whole URL.
+        name: the blueprint's, for an app with several.
+    """
+    blueprint = Blueprint(name, __name__)
+
+    def answer() -> Response:
+        resumed = flows.handle(request.args, request.get_data())
+        return Response(resumed.body, resumed.status, mimetype="application/json")
 
     blueprint.add_url_rule(path, "answer", answer, methods=["GET", "POST"])
     return blueprint

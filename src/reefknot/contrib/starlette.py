@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,6 +30,7 @@ from reefknot.client.ambient import Ambient, entered
 from reefknot.contrib.answers import Said, no_branch_call, said, unexpected
 from reefknot.contrib.checkback import CheckBack
 from reefknot.errors import Failure, Invalid, Ongoing
+from reefknot.workflows import AsyncWorkflows, Workflows
 
 
 def install(app: Starlette, *, show_errors: bool = False) -> None:
@@ -113,6 +115,25 @@ def asked(source: Any, path: str = "/asked", *, table: str = "", prefix: str = "
         except (Failure, Ongoing) as error:
             return _response(said(error))
         return Response()
+
+    return Route(path, answer, methods=["GET", "POST"], include_in_schema=False)
+
+
+def workflows(flows: Workflows | AsyncWorkflows, path: str = "/workflow") -> Route:
+    """A route by which the server resumes workflows.
+
+    Args:
+        flows: the workflows of this program; sync ones run in threads.
+        path: where it is; ``callback=`` of the workflows is its whole URL.
+    """
+
+    async def answer(request: Request) -> Response:
+        query, body = request.query_params, await request.body()
+        if isinstance(flows, Workflows):
+            resumed = await run_in_threadpool(flows.handle, query, body)
+        else:
+            resumed = await flows.handle(query, body)
+        return Response(resumed.body, resumed.status, media_type="application/json")
 
     return Route(path, answer, methods=["GET", "POST"], include_in_schema=False)
 
