@@ -30,7 +30,7 @@ class Program:
         self.bank = Participant()
         self.asynchronous = any(inspect.iscoroutinefunction(type(function).__call__) for function in functions)
         kind, flows = (AsyncClient, AsyncWorkflows) if self.asynchronous else (Client, Workflows)
-        self.client = kind(url or server.url)
+        self.client = kind(url or server.url, transport=options.pop("transport", None))
         self.callback = options.pop("callback", "") or self.bank.url(CALLBACK)
         self.flows = flows(self.client, functions, callback=self.callback, **options)
         #: What the callback answered.
