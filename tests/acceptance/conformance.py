@@ -17,7 +17,7 @@ from typing import NamedTuple
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 #: Where rows are shown: the server's part here, the clients' with the SDK, other languages' with theirs.
-FOLDERS = (HERE, HERE.parent / "sdk", HERE.parent / "interop")
+FOLDERS = (HERE, *(HERE.parent / name for name in ("sdk", "interop", "wire")))
 PAGE = ROOT / "docs" / "conformance.md"
 
 _GROUP = re.compile(r"\[(?P<title>.+)]")

@@ -115,6 +115,7 @@ def test_abort_without_an_answer_leaves_the_exception_and_a_note(client, dtm):
     assert "tcc g-1: the abort was not confirmed" in caught.value.__notes__[0]
 
 
+@pytest.mark.conformance("TestTccCoverNotConnected")
 def test_nothing_is_sent_to_a_server_that_is_not_there(face):
     url = f"http://127.0.0.1:{free_port()}"
     with open_client(face, url) as client, pytest.raises(ServerUnavailable) as caught:

@@ -150,6 +150,7 @@ def test_commit_sends_the_message(program, shop, bank):
     assert bank.calls[0].body == b'{"amount":30}'
 
 
+@pytest.mark.conformance("TestMsgDoAndSubmitBusiFailed")
 def test_exception_rolls_back_and_drops_the_message(program, server, shop, bank):
     msg = program.client.msg().send(bank.url("/in"))
     with pytest.raises(KeyError), msg.committing(program.connection, ask=bank.url("/asked")) as tx:
@@ -293,6 +294,7 @@ def test_prepare_without_an_answer_does_nothing_and_is_dropped(server, shop, ban
     connection.close()
 
 
+@pytest.mark.conformance("TestMsgDoAndSubmitPrepareFailed")
 def test_server_that_is_not_there_is_told_before_anything_happens(shop, bank):
     connection = sqlite3.connect(shop.path)
     msg = Client(f"http://127.0.0.1:{free_port()}").msg().send(bank.url("/in"))
@@ -302,6 +304,7 @@ def test_server_that_is_not_there_is_told_before_anything_happens(shop, bank):
     connection.close()
 
 
+@pytest.mark.conformance("TestMsgDoAndSubmitBusiLater")
 def test_message_that_the_server_gave_up_cannot_commit_any_more(server, shop, bank):
     connection = sqlite3.connect(shop.path)
     client = Client(server.url)
@@ -338,6 +341,7 @@ def test_program_that_runs_again_after_its_commit_does_not_work_twice(server, sh
     connection.close()
 
 
+@pytest.mark.conformance("TestMsgDoAndSubmit", "TestMsgJrpcDoAndSubmit")
 def test_do_and_submit_sends_what_the_function_committed(program, server, shop, bank):
     def pay(barrier):
         with contextlib.closing(sqlite3.connect(shop.path)) as connection:
@@ -372,6 +376,22 @@ def test_do_and_submit_finds_out_what_an_error_means(program, server, shop, bank
     assert shop.balance == (70 if committed else 100)
     # A refusal is believed; after any other error the question was asked.
     assert [call.op for call in bank.calls if call.path == "/asked"] == ([] if isinstance(error, Failure) else ["msg"])
+
+
+def test_do_and_submit_whose_work_came_too_late_drops_the_message(program, server, shop, bank):
+    def work(barrier):
+        with contextlib.closing(sqlite3.connect(shop.path)) as connection, connection:
+            own = Barrier("msg", barrier.branch.gid, "00", "msg")
+            with contextlib.suppress(Failure), contextlib.closing(sqlite3.connect(shop.path)) as server_asks:
+                own.asked(server_asks)
+            assert not own.passes(connection)
+            barrier.reason = own.reason
+
+    msg = program.client.msg().send(bank.url("/in"))
+    with pytest.raises(Failure, match="did not commit and cannot any more"):
+        msg.do_and_submit(bank.url("/asked"), program.worker(work))
+    assert in_the_end(server, msg.gid) == "failed"
+    assert (shop.balance, delivered(bank)) == (100, [])
 
 
 def test_do_and_submit_that_cannot_find_out_leaves_it_to_the_server(program, server, shop, bank):

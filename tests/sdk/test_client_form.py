@@ -129,6 +129,7 @@ def test_urls_that_are_none_are_refused_by_name(url):
             client.msg().send(url)
 
 
+@pytest.mark.conformance("UnitDtmcli")
 def test_branch_ids_have_two_digits_a_level():
     ids = BranchIds()
     assert [ids.next() for _ in range(3)] == ["01", "02", "03"]
@@ -142,6 +143,7 @@ def test_branch_ids_have_two_digits_a_level():
         ids.next()
 
 
+@pytest.mark.conformance("UnitDtmcli")
 def test_nested_tcc_names_what_is_missing():
     with Client("http://127.0.0.1:1") as client:
         with pytest.raises(Invalid, match="gid: is missing"):

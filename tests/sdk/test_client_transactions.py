@@ -256,6 +256,7 @@ def test_delayed_msg_is_not_sent_before_its_time(client, server, bank):
     assert ops(bank) == [("/a", "action", "01")]
 
 
+@pytest.mark.conformance("UnitDtmgrpc")
 def test_headers_and_options_reach_the_branches(client, bank):
     options = {"request_timeout": 7, "retry_every": 11.2, "timeout": 120, "retry_limit": 3}
     with client.saga(wait=True, headers={"authorization": "token 1"}, **options) as saga:

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reefknot.barrier import AsyncBarrier, Reason
+from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import async_driver_of
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
@@ -149,8 +150,9 @@ async def do_and_submit(
 ) -> Result:
     """See ``AsyncMsg.do_and_submit``."""
     await msg.prepare(ask)
+    barrier = message_barrier(msg.gid, table)
     try:
-        result = await work(message_barrier(msg.gid, table))
+        result = await work(barrier)
     except Failure as error:
         await _drop(msg, error)
         raise
@@ -164,6 +166,11 @@ async def do_and_submit(
         else:
             await _drop(msg, error)
         raise
+    if barrier.reason is Reason.TOO_LATE:
+        # The work heard it and left everything as it was; a submit would send what never happened.
+        too_late = asking_failed(barrier.branch)
+        await _drop(msg, too_late)
+        raise too_late
     await _submit(msg)
     return result
 

@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from reefknot.barrier import Barrier, Reason
+from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import driver_of
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
@@ -148,8 +149,9 @@ def message_barrier(gid: str, table: str = "") -> Barrier:
 def do_and_submit(msg: Msg, ask: str, work: Callable[[Barrier], Result], table: str) -> Result:
     """See ``Msg.do_and_submit``."""
     msg.prepare(ask)
+    barrier = message_barrier(msg.gid, table)
     try:
-        result = work(message_barrier(msg.gid, table))
+        result = work(barrier)
     except Failure as error:
         _drop(msg, error)
         raise
@@ -163,6 +165,11 @@ def do_and_submit(msg: Msg, ask: str, work: Callable[[Barrier], Result], table: 
         else:
             _drop(msg, error)
         raise
+    if barrier.reason is Reason.TOO_LATE:
+        # The work heard it and left everything as it was; a submit would send what never happened.
+        too_late = asking_failed(barrier.branch)
+        _drop(msg, too_late)
+        raise too_late
     _submit(msg)
     return result
 
