@@ -1,0 +1,71 @@
+"""Where a bank's customers order transfers: one way to do it for each mode.
+
+A customer who hears nothing repeats the order with the same gid, as programs do.
+"""
+
+from reefknot import Failure, RolledBack
+
+#: Seconds after which the server decides about what its starter has left undecided.
+LEFT_ALONE_SECONDS = 6
+RETRY_SECONDS = 1
+
+
+class Teller:
+    """Starts transfers.
+
+    Args:
+        client: speaks to the server.
+        accounts: of the bank that it works for.
+        banks: the URLs of both banks; account n is held by bank n % 2.
+        own: the URL of this bank.
+    """
+
+    def __init__(self, client, accounts, banks, own):
+        self._client = client
+        self._accounts = accounts
+        self._banks = banks
+        self._own = own
+
+    def transfer(self, mode, gid, order):
+        """Start a transfer.
+
+        Returns:
+            ``outcome``: what the starter now knows: ``succeed``, ``submitted``, ``refused`` or ``unknown``;
+            and ``why``.
+        """
+        try:
+            status = getattr(self, f"_{mode}")(gid, order)
+        except (Failure, RolledBack) as error:
+            return {"outcome": "refused", "why": error.reason}
+        except Exception as error:  # noqa: BLE001 - everything else leaves it open
+            return {"outcome": "unknown", "why": f"{type(error).__name__}: {error}"}
+        return {"outcome": status, "why": ""}
+
+    def _url(self, side, order):
+        return f"{self._banks[order['from' if side == 'out' else 'to'] % 2]}/{side}"
+
+    def _saga(self, gid, order):
+        with self._client.saga(gid, retry_every=RETRY_SECONDS, wait=order["wait"]) as saga:
+            for side in ("out", "in"):
+                saga.step(self._url(side, order), self._url(side, order), order)
+        return saga.outcome.status
+
+    def _tcc(self, gid, order):
+        with self._client.tcc(gid, timeout=LEFT_ALONE_SECONDS, retry_every=RETRY_SECONDS) as tcc:
+            for side in ("out", "in"):
+                url = self._url(side, order)
+                tcc.try_(url, confirm=url, cancel=url, data=order)
+        return tcc.outcome.status
+
+    def _xa(self, gid, order):
+        with self._client.xa(gid, timeout=LEFT_ALONE_SECONDS, retry_every=RETRY_SECONDS) as xa:
+            for side in ("out", "in"):
+                xa.call(self._url(side, order), order)
+        return xa.outcome.status
+
+    def _msg(self, gid, order):
+        msg = self._client.msg(gid, timeout=LEFT_ALONE_SECONDS, retry_every=RETRY_SECONDS)
+        msg.send(self._url("in", order), order)
+        query = {"gid": gid, "trans_type": "msg", "branch_id": "00", "op": "msg"}
+        self._accounts.send(msg, query, order, f"{self._own}/ask")
+        return msg.outcome.status
