@@ -130,11 +130,11 @@ def _plain(value: Any) -> Any:
     """A pydantic model as msgspec can write it."""
     if (dump := getattr(value, "model_dump", None)) is not None:
         return dump(mode="json")
-    raise NotImplementedError(f"there is no rule for a {type(value).__name__}")
+    raise TypeError(f"there is no rule for a {type(value).__name__}")
 
 
 def _other_type(kind: Any, value: Any) -> Any:
     """A pydantic model from what msgspec has read."""
     if (validate := getattr(kind, "model_validate", None)) is not None:
         return validate(value)
-    raise NotImplementedError(f"there is no rule for a {getattr(kind, '__name__', kind)}")
+    raise TypeError(f"there is no rule for a {getattr(kind, '__name__', kind)}")

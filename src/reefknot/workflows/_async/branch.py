@@ -21,6 +21,7 @@ from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._async.journal import AsyncJournal
 from reefknot.workflows._async.stubs import AsyncStubChannel
+from reefknot.workflows.records import Decided
 from reefknot.xa import core
 from reefknot.xa._async.session import AsyncConnect, AsyncSession
 
@@ -224,6 +225,10 @@ class AsyncWorkflowBranch:
                 return done
             with entered(self._ambient(Op.ACTION)):
                 data = await work()
+        except Decided:
+            if not self._journal.known.is_begun(self.branch_id, name):
+                self._phase_two.clear()
+            raise
         except Failure as refusal:
             self._phase_two.pop(Op.COMMIT, None)
             if not self._undo_failed:

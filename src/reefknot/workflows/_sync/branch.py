@@ -22,6 +22,7 @@ from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._sync.journal import Journal
 from reefknot.workflows._sync.stubs import StubChannel
+from reefknot.workflows.records import Decided
 from reefknot.xa import core
 from reefknot.xa._sync.session import Connect, Session
 
@@ -225,6 +226,10 @@ class WorkflowBranch:
                 return done
             with entered(self._ambient(Op.ACTION)):
                 data = work()
+        except Decided:
+            if not self._journal.known.is_begun(self.branch_id, name):
+                self._phase_two.clear()
+            raise
         except Failure as refusal:
             self._phase_two.pop(Op.COMMIT, None)
             if not self._undo_failed:
