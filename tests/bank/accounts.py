@@ -10,6 +10,8 @@ import queue
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
+
 from reefknot import Barrier, Failure
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.xa import XaBranch
@@ -44,6 +46,8 @@ CHANGES = {
     ("in", "confirm"): Change(balance=1, pending=-1),
     ("in", "cancel"): Change(pending=-1),
 }
+#: What the operations are called where a step of a workflow is held until the end.
+HELD = {"action": "try", "commit": "confirm", "rollback": "cancel"}
 #: Operations that a closed account refuses.
 REFUSED = ("action", "try")
 
@@ -80,7 +84,8 @@ def change_of(side, query, order):
     """
     if order.get("closed") and side == "in" and query["op"] in REFUSED:
         raise Failure("the account is closed")
-    return CHANGES[side, query["op"]]
+    op = query["op"]
+    return CHANGES[side, HELD[op] if order["way"] == "held" else op]
 
 
 def account_of(side, order):
@@ -166,6 +171,15 @@ class SqlAccounts:
                 f" VALUES (%s, %s, %s, %s, %s, {self.now_ms})",
                 (query["gid"], query["branch_id"], query["op"], account, balance),
             )
+
+    def local(self, barrier, order):
+        """The money of a workflow, taken away or put back by the workflow itself."""
+        branch = barrier.branch
+        query = msgspec.structs.asdict(branch)
+        # The workflow's own barrier is for a table of the usual name.
+        barrier = Barrier(branch.trans_type, branch.gid, branch.branch_id, branch.op, table=self.table)
+        with self.connection() as connection:
+            barrier.call(connection, lambda connection: self.change(connection, "out", query, order))
 
     def send(self, msg, query, order, ask):
         """Take the money away, together with a message."""
@@ -337,6 +351,10 @@ class RedisAccounts:
         line = f"{query['gid']} {query['branch_id']} {query['op']} {account} {amount * change.balance}"
         keys = [*(f"{name}:{account}" for name in ("balance", "frozen", "pending")), "journal"]
         return keys, [*(amount * times for times in change[:3]), int(change.refusable), line]
+
+    def local(self, barrier, order):
+        """The money of a workflow, taken away or put back by the workflow itself."""
+        self._run(barrier, "out", msgspec.structs.asdict(barrier.branch), order)
 
     def send(self, msg, query, order, ask):
         """Take the money away, together with a message."""

@@ -31,7 +31,7 @@ FEWEST_EACH = 5
 TRIES = 12
 PAUSE_SECONDS = 0.25
 #: Transfers between two kills, and the fewest kills of a run: every process once.
-KILL_EVERY = 25
+KILL_EVERY = 40
 FEWEST_KILLS = 3
 LONGEST_DOWN_SECONDS = 0.5
 REST_SECONDS = 120
@@ -158,6 +158,9 @@ class Run:
             order = {"from": payer, "to": paid, "amount": rng.randint(1, MOST_AMOUNT), "wait": rng.random() < 0.25}
             # A message can be sent to open accounts only: its receiver has no way to refuse.
             order["closed"] = self.mode != "msg" and rng.randrange(CLOSED_ONE_IN) == 0
+            # XA needs a database that prepares.
+            ways = ("called", "held", "local", "called" if self._databases[payer % 2][0] == "redis" else "xa")
+            order["way"] = ways[number % len(ways)] if self.mode == "workflow" else ""
             transfers.append(Transfer(f"{self.mode}.{number}.{name}", order))
         return transfers
 

@@ -47,7 +47,8 @@ class Bank(ThreadingHTTPServer):
         elif path == "/ask":
             self.accounts.asked(query)
         elif path == "/workflow":
-            self.teller.resume(query, body)
+            answer = self.teller.workflows.handle(query, body)
+            return answer.status, answer.body.decode()
         elif path == "/transfer":
             return 200, json.dumps(self.teller.transfer(**json.loads(body)))
         elif path != "/ping":

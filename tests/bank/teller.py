@@ -3,11 +3,15 @@
 A customer who hears nothing repeats the order with the same gid, as programs do.
 """
 
-from reefknot import Failure, RolledBack
+from typing import Any
+
+from reefknot import Failure, RolledBack, Workflow, Workflows, workflow
 
 #: Seconds after which the server decides about what its starter has left undecided.
 LEFT_ALONE_SECONDS = 6
 RETRY_SECONDS = 1
+#: Seconds after which the server resumes a workflow: as short as a step, so that two runs meet.
+RESUME_SECONDS = 2
 
 
 class Teller:
@@ -25,6 +29,8 @@ class Teller:
         self._accounts = accounts
         self._banks = banks
         self._own = own
+        self._function = workflow("transfer")(self._work)
+        self.workflows = Workflows(client, [self._function], callback=f"{own}/workflow", request_timeout=3)
 
     def transfer(self, mode, gid, order):
         """Start a transfer.
@@ -69,3 +75,29 @@ class Teller:
         query = {"gid": gid, "trans_type": "msg", "branch_id": "00", "op": "msg"}
         self._accounts.send(msg, query, order, f"{self._own}/ask")
         return msg.outcome.status
+
+    def _workflow(self, gid, order):
+        self.workflows.execution(gid, retry_every=RESUME_SECONDS).run(self._function, order)
+        return "succeed"
+
+    def _work(self, w: Workflow, order: dict[str, Any]) -> None:
+        """Pay by a service, by a hold that is taken in the end, in this program, or in a prepared transaction."""
+        match order["way"]:
+            case "held":
+                url = self._url("out", order)
+                w.call(url, order, undo=url, commit=url)
+            case "local":
+                branch = w.branch().on_rollback(lambda barrier: self._accounts.local(barrier, order))
+                branch.do(lambda barrier: self._accounts.local(barrier, order), returns=type(None))
+            case "xa":
+                query = {"gid": w.gid, "branch_id": "01", "op": "action"}
+                w.xa(
+                    self._accounts.connect,
+                    lambda connection: self._accounts.change(connection, "out", query, order),
+                    returns=type(None),
+                    table=self._accounts.table,
+                )
+            case _:
+                w.call(self._url("out", order), order, undo=self._url("out", order))
+        finish = {"commit": self._url("in", order)} if order["way"] == "held" else {}
+        w.call(self._url("in", order), order, undo=self._url("in", order), **finish)

@@ -17,6 +17,7 @@ MODES = {
     "tcc": ("postgres", "mariadb", "redis"),
     "xa": ("postgres", "mariadb"),
     "msg": ("postgres", "mariadb", "redis"),
+    "workflow": ("postgres", "mariadb", "redis"),
 }
 CASES = [(mode, kind, kind) for mode, kinds in MODES.items() for kind in kinds]
 #: The two banks of one transfer need not have the same database.
