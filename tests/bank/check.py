@@ -79,9 +79,11 @@ def _journal_follows_the_outcomes(result):
 def _told_the_truth(result):
     for gid, said in result.said.items():
         status = result.final[gid].status if gid in result.final else ""
+        if said["outcome"] == "conflict":
+            yield f"{gid}: the same order was taken for another one: {said['why']}"
         if said["outcome"] == "refused" and status == "succeed":
             yield f"{gid}: the customer was told that it is refused, and it succeeded"
-        if said["outcome"] in ("succeed", "submitted", "prepared") and not status:
+        if said["outcome"] in ("succeed", "submitted", "prepared", "decided") and not status:
             yield f"{gid}: the customer was told that it is {said['outcome']}, and it is gone"
 
 

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from bank.accounts import KINDS, State
 from bank.network import Network
@@ -27,8 +28,8 @@ CLOSED_ONE_IN = 8
 #: Customers at a time, and how many transfers each has at least.
 CUSTOMERS = 24
 FEWEST_EACH = 5
-#: How often a customer repeats an order of which nothing is known, and how long it waits before.
-TRIES = 12
+#: How long a customer goes on repeating an order of which nothing is known, and how long it waits before.
+PERSISTENCE_SECONDS = 60
 PAUSE_SECONDS = 0.25
 #: Transfers between two kills, and the fewest kills of a run: every process once.
 KILL_EVERY = 40
@@ -169,7 +170,7 @@ class Run:
     def _start(self):
         for number, accounts in enumerate(self.accounts):
             accounts.create(range(number, ACCOUNTS, 2))
-        server = f"http://127.0.0.1:{self.network.way('server', self._server._port)}"
+        server = f"http://127.0.0.1:{self.network.way('server', urlsplit(self._server.url).port)}"
         ports = [free_port(), free_port()]
         urls = [f"http://127.0.0.1:{self.network.way('banks', port)}" for port in ports]
         for number, (kind, database) in enumerate(self._databases):
@@ -221,7 +222,7 @@ class Run:
         kills, passed = Counter(), 0
         for moment, (name, victim) in zip(moments, order, strict=True):
             for _ in range(moment - passed):
-                self._done.acquire()
+                assert self._done.acquire(timeout=REST_SECONDS), "no customer hears anything"
             passed = moment
             victim.kill()
             kills[name] += 1
@@ -234,7 +235,8 @@ class Run:
         bank = self._banks[transfer.order["from"] % 2]
         body = json.dumps({"mode": self.mode, "gid": transfer.gid, "order": transfer.order})
         said = {"outcome": "unknown", "why": "the bank did not answer"}
-        for _ in range(TRIES):
+        until = time.monotonic() + PERSISTENCE_SECONDS
+        while time.monotonic() < until:
             if answer := exchange(bank.port, "/transfer", body):
                 said = json.loads(answer)
             if said["outcome"] != "unknown":

@@ -5,7 +5,7 @@ A customer who hears nothing repeats the order with the same gid, as programs do
 
 from typing import Any
 
-from reefknot import Failure, RolledBack, Workflow, Workflows, workflow
+from reefknot import Failure, GidConflict, Refused, RolledBack, Workflow, Workflows, workflow
 
 #: Seconds after which the server decides about what its starter has left undecided.
 LEFT_ALONE_SECONDS = 6
@@ -36,13 +36,17 @@ class Teller:
         """Start a transfer.
 
         Returns:
-            ``outcome``: what the starter now knows: ``succeed``, ``submitted``, ``refused`` or ``unknown``;
-            and ``why``.
+            ``outcome``: what is known now: ``succeed``, ``submitted``, ``refused``, ``decided`` (before, and only
+            the server says how), ``conflict`` (a repetition that differs) or ``unknown``; and ``why``.
         """
         try:
             status = getattr(self, f"_{mode}")(gid, order)
         except (Failure, RolledBack) as error:
             return {"outcome": "refused", "why": error.reason}
+        except GidConflict as error:
+            return {"outcome": "conflict", "why": error.what}
+        except Refused as error:
+            return {"outcome": "decided", "why": error.what}
         except Exception as error:  # noqa: BLE001 - everything else leaves it open
             return {"outcome": "unknown", "why": f"{type(error).__name__}: {error}"}
         return {"outcome": status, "why": ""}
