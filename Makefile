@@ -22,8 +22,9 @@ demo: $(STAMP) ## Show four money transfers between two banks, with crashes in b
 serve: $(STAMP) ## Start the server on ./reefknot.db (http://127.0.0.1:36789)
 	$(BIN)/reefknot serve
 
+# Most tests wait for processes, disks and clocks: four of them at once fill two cores.
 test: $(STAMP) ## Run every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 4 --dist loadgroup
 
 # INTEROP_STORES=all runs every case on every store of the server, not only on SQLite.
 interop: export INTEROP_STORES := all
