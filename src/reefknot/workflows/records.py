@@ -75,7 +75,7 @@ class Records:
         self._steps = {(step.branch_id, step.op): step for step in steps}
         found = self.get(OWN_BRANCH, DECISION)
         #: How it ends; None as long as that is open.
-        self.decision = msgspec.json.decode(found.data, type=Decision) if found else None
+        self.decision: Decision | None = msgspec.json.decode(found.data, type=Decision) if found else None
 
     def get(self, branch_id: str, op: str) -> RecordedStep | None:
         """A row, or None."""

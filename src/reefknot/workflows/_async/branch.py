@@ -63,7 +63,7 @@ class AsyncWorkflowBranch:
         *,
         undo_failed: bool,
     ) -> None:
-        self.gid = journal.known.gid
+        self.gid: str = journal.known.gid
         self.branch_id = branch_id
         self._server = server
         self._journal = journal

@@ -33,7 +33,7 @@ class AsyncWorkflow:
     def __init__(
         self, server: AsyncServer, journal: AsyncJournal, name: str, options: TransactionOptions, *, undo_failed: bool
     ) -> None:
-        self.gid = journal.known.gid
+        self.gid: str = journal.known.gid
         self.name = name
         self._server = server
         self._journal = journal

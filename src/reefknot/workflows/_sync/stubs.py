@@ -40,10 +40,19 @@ class StubChannel:
 
     def unary_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
         """Streams are no steps: a call of one is refused."""
+        return _refusing(method)
 
-        def refused(*_: Any, **__: Any) -> Any:
-            raise Invalid("method", f"{method} is a stream, which a workflow cannot record", "call it in w.do")
+    def stream_unary(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        """As ``unary_stream``."""
+        return _refusing(method)
 
-        return refused
+    def stream_stream(self, method: str, *_: Any, **__: Any) -> Callable[..., Any]:
+        """As ``unary_stream``."""
+        return _refusing(method)
 
-    stream_unary = stream_stream = unary_stream
+
+def _refusing(method: str) -> Callable[..., Any]:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise Invalid("method", f"{method} is a stream, which a workflow cannot record", "call it in w.do")
+
+    return refused

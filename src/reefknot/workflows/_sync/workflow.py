@@ -34,7 +34,7 @@ class Workflow:
     def __init__(
         self, server: Server, journal: Journal, name: str, options: TransactionOptions, *, undo_failed: bool
     ) -> None:
-        self.gid = journal.known.gid
+        self.gid: str = journal.known.gid
         self.name = name
         self._server = server
         self._journal = journal
