@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from interop.peers import toolchain
 from reefknot.demo.gallery import Servers, examples, run
 
 
@@ -16,7 +17,9 @@ def servers():
 @pytest.fixture(scope="module")
 def finished(request, servers):
     """The example in the test's folder, run to its end."""
-    lines = []
-    finished = run(examples()[Path(request.path).parent.name], servers, lines.append)
+    example = examples()[Path(request.path).parent.name]
+    if "go" in example.needs:
+        toolchain("go", "apt-get install golang-go (1.19 or newer)")
+    finished = run(example, servers, [].append)
     assert finished.exit_code == 0, finished.output
     return finished

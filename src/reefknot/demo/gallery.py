@@ -20,6 +20,7 @@ import importlib.util
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -163,6 +164,9 @@ def run(example: Example, servers: Servers, tell: Tell) -> Finished:
         raise ExampleError(
             f"{example.name} needs packages that are not installed", advice=f"pip install {' '.join(example.missing)}"
         )
+    if "go" in example.needs and shutil.which("go") is None:
+        advice = "apt-get install golang-go (1.19 or newer), or see https://go.dev/doc/install"
+        raise ExampleError(f"{example.name} needs Go, and there is no go on the PATH", advice=advice)
     started = time.monotonic()
     environment = dict(servers.url(need) for need in example.needs if need not in ("grpc", "go"))
     with tempfile.TemporaryDirectory(prefix=f"reefknot-{example.name}-") as folder:
