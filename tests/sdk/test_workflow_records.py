@@ -5,6 +5,7 @@ import dataclasses
 import secrets
 import threading
 import time
+from base64 import b64decode
 from datetime import UTC, datetime
 
 import msgspec
@@ -15,6 +16,7 @@ from reefknot import (
     Barrier,
     Failure,
     Invalid,
+    NotFound,
     Ongoing,
     OutcomeUnknown,
     RolledBack,
@@ -23,6 +25,7 @@ from reefknot import (
     workflow,
 )
 from reefknot.client.ambient import current
+from reefknot.client.transports.urllib3 import Urllib3Transport
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING, Say
 from reefknot.testing.server import LocalServer
 from sdk.workflow_bank import Program, new_gid, raising
@@ -599,3 +602,55 @@ def test_a_workflow_is_part_of_another_one(server):
         program.bank.always("/in", Say(body=b"inside"))
         assert program.run(gid, outer, program.url("")) == "inside"
         assert program.rows(gid, "action") == [("01", "action", "succeed"), ("02", "action", "succeed")]
+
+
+# --- what is said to the server -------------------------------------------------------------------
+
+
+class Listening:
+    """Carries requests and keeps them."""
+
+    def __init__(self):
+        self._inner = Urllib3Transport()
+        self.requests = []
+
+    def send(self, request):
+        self.requests.append(request)
+        return self._inner.send(request)
+
+    def close(self):
+        self._inner.close()
+
+
+def test_what_is_said_to_the_server(server):
+    """As DTM's clients say it; every record is written before it is answered, on DTM's server too."""
+    gid, transport = new_gid(), Listening()
+    order = in_order("/out")
+    with Program(server, [order], transport=transport, request_timeout=2, callback_timeout=7) as program:
+        program.run(gid, order, program.url(""))
+        callback = program.callback
+        arguments = b'{"bank":"%s"}' % program.url("").encode()
+    said = [(request.url.rpartition("/")[2], request) for request in transport.requests]
+    prepared = msgspec.json.decode(said[0][1].body)
+    custom = msgspec.json.decode(prepared.pop("custom_data"))
+    assert prepared == {"gid": gid, "trans_type": "workflow", "query_prepared": callback, "request_timeout": 7}
+    assert (custom["name"], b64decode(custom["data"])) == ("order", arguments)
+    registered = [msgspec.json.decode(request.body) for verb, request in said if verb == "registerBranch"]
+    assert [(fields["branch_id"], fields["op"], fields["status"], fields["sync"]) for fields in registered] == [
+        ("01", "step", "succeed", "true"),
+        ("01", "action", "succeed", "true"),
+        ("00", "decision", "succeed", "true"),
+    ]
+    assert registered[1]["data"] == '{"dtm_result":"SUCCESS"}'
+    assert [request.timeout for verb, request in said if verb.startswith("out?")] == [2.0]
+    ended = msgspec.json.decode(said[-1][1].body)
+    assert ended == {"gid": gid, "trans_type": "workflow", "req_extra": {"status": "succeed", "result": ""}}
+
+
+def test_a_server_that_keeps_no_result():
+    @workflow("kept")
+    def kept(w: Workflow) -> str:
+        return "kept"
+
+    with pytest.raises(NotFound, match="does not tell what it returned"):
+        kept.decode_result(b"")

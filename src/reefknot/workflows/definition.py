@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol
 
 import msgspec
 
-from reefknot.errors import Invalid, WorkflowChanged
+from reefknot.errors import Invalid, NotFound, WorkflowChanged
 from reefknot.workflows import values
 
 if TYPE_CHECKING:
@@ -100,9 +100,16 @@ class Definition(Generic[P, R]):
         """What ``encode_result`` made.
 
         Raises:
+            NotFound: there is none, although the function returns something.
             Invalid: it is of another type.
         """
-        return cast("R", values.decode(data, self._hints.get("return", Any), "result"))
+        try:
+            return cast("R", values.decode(data, self._hints.get("return", Any), "result"))
+        except Invalid as error:
+            if data:
+                raise
+            what = f"the workflow {self.name!r} has succeeded, and the server does not tell what it returned"
+            raise NotFound(what, advice="ask a DTM server over HTTP; over gRPC it tells no results") from error
 
     def check(self) -> None:
         """Look the annotations up, which can only be done when the module is complete.

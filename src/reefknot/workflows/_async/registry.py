@@ -34,6 +34,8 @@ _log = logging.getLogger("reefknot.workflows")
 
 #: The method by which a server resumes workflows over gRPC.
 GRPC_METHOD = "/workflow.Workflow/Execute"
+#: How long the server waits for a workflow that it resumes, unless the program says otherwise.
+CALLBACK_SECONDS = 60.0
 
 
 class AsyncExecution(NamedTuple):
@@ -74,6 +76,8 @@ class AsyncWorkflows:
         functions: the workflows of this program: all that may be under way with this callback.
         callback: where the server resumes them: a URL of this program, or ``host:port`` of its gRPC server.
         request_timeout: time limit of each call of a service; the client's if not given.
+        callback_timeout: how long the server waits for a workflow that it resumes. After that it counts the run
+            as lost, and calls again later, while the run may go on.
         headers: sent with every call of a service, and with the server's call of the callback.
 
     Raises:
@@ -87,6 +91,7 @@ class AsyncWorkflows:
         *,
         callback: str,
         request_timeout: Seconds | None = None,
+        callback_timeout: Seconds = CALLBACK_SECONDS,
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._client = client
@@ -102,8 +107,10 @@ class AsyncWorkflows:
             callback += GRPC_METHOD
         self._callback = checked_url("callback", callback, grpc_server=True)
         self._request_timeout = request_timeout
+        self._callback_timeout = callback_timeout
         self._headers = headers
-        self._options(0)
+        self._options(request_timeout)
+        self._options(callback_timeout)
 
     async def run(self, function: AsyncWorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a workflow here, under a new gid, and wait for its result.
@@ -120,6 +127,7 @@ class AsyncWorkflows:
             RolledBack: it raised ``Failure``, and everything is undone.
             Ongoing, OutcomeUnknown: it is not finished; the server resumes it through the callback.
             WorkflowChanged: with a gid that is in use, its code does other things than were recorded.
+            NotFound: with a gid that is in use, it has succeeded and the server does not tell its result.
             ServerUnavailable: nothing was sent.
             Invalid: the arguments or a result cannot be recorded.
             Exception: what else the function raised. It is not finished, and the server resumes it.
@@ -241,7 +249,7 @@ class AsyncWorkflows:
         """Run the function, decide, do phase 2 and report the end."""
         args, kwargs = function.decode_arguments(data)
         journal = AsyncJournal(self._server, known)
-        options = self._options(0)
+        options = self._options(self._request_timeout)
         w = AsyncWorkflow(self._server, journal, function.name, options, undo_failed=function.undo_failed_step)
         result, refusal = b"", None
         try:
@@ -298,14 +306,14 @@ class AsyncWorkflows:
             query_prepared=self._callback,
             protocol=wire_protocol(self._server.address, (self._callback,)),
             custom_data=custom.decode(),
-            options=self._options(retry_every),
+            options=self._options(self._callback_timeout, retry_every),
         )
 
-    def _options(self, retry_every: int) -> TransactionOptions:
+    def _options(self, request_timeout: Seconds | None, retry_every: int = 0) -> TransactionOptions:
         return transaction_options(
             wait=False,
             timeout=None,
-            request_timeout=self._request_timeout,
+            request_timeout=request_timeout,
             retry_every=retry_every or None,
             headers=self._headers,
             trace=trace_headers(),
