@@ -9,7 +9,6 @@ import os
 import urllib.request
 
 from bank import Bank
-
 from reefknot import Client, RolledBack
 from reefknot.testing.services import serving
 
