@@ -177,17 +177,18 @@ def test_workflow_mixed(server, sync_banks):
 
 
 class Losing:
-    """Carries requests; those with this in their body are lost, or only their answers are."""
+    """Carries requests; loses one with each of these operations, in this order, or only its answer."""
 
-    def __init__(self, lost, *, after):
+    def __init__(self, *lost):
         self._inner = Urllib3Transport()
-        self._lost = lost
-        self._after = after
+        self._lost = list(lost)
 
     def send(self, request):
-        lost, self._lost = (self._lost, b"") if self._lost and self._lost in request.body else (b"", self._lost)
-        answer = self._inner.send(request) if self._after or not lost else None
-        if lost:
+        what, op = self._lost[0] if self._lost else ("", "")
+        loses = bool(op) and f'"op":"{op}"'.encode() in request.body
+        answer = self._inner.send(request) if not loses or what == "answer" else None
+        if loses:
+            del self._lost[0]
             raise TimeoutError("the connection was lost")
         return answer
 
@@ -195,11 +196,18 @@ class Losing:
         self._inner.close()
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["request", "answer"])
 @pytest.mark.parametrize(
-    ("lost", "prepared", "worked"), [(b'"op":"business"', 0, 2), (b'"op":"action"', 1, 1)], ids=["business", "action"]
+    ("lost", "prepared", "worked"),
+    [
+        ([("request", "business")], [0], 2),
+        ([("answer", "business")], [0], 2),
+        ([("request", "action")], [1], 1),
+        ([("answer", "action")], [1], 1),
+        ([("answer", "business"), ("request", "action")], [0, 1], 2),
+    ],
+    ids=["business", "its answer", "action", "the other's answer", "both"],
 )
-def test_a_record_that_is_lost(server, sync_banks, lost, after, prepared, worked):
+def test_a_record_that_is_lost(server, sync_banks, lost, prepared, worked):
     """Before the database has prepared, the work is done again; after that, it is found and not repeated."""
     banks, done = sync_banks, []
 
@@ -213,10 +221,11 @@ def test_a_record_that_is_lost(server, sync_banks, lost, after, prepared, worked
         return w.xa(lambda: banks.library.connect(banks.url), move)
 
     gid = new_gid()
-    with Program(server, [once], transport=Losing(lost, after=after)) as program:
-        with pytest.raises(OutcomeUnknown):
-            program.run(gid, once)
-        assert (program.state(gid), len(banks.prepared()), len(done)) == ("prepared", prepared, 1)
+    with Program(server, [once], transport=Losing(*lost)) as program:
+        for count in prepared:
+            with pytest.raises(OutcomeUnknown):
+                program.run(gid, once)
+            assert (program.state(gid), len(banks.prepared())) == ("prepared", count)
         program.cron()
         assert (program.state(gid), len(done)) == ("succeed", worked)
         assert banks.balances() == {"out": START - 30, "in": START}
