@@ -13,6 +13,21 @@ def breaches(result):
     return [sentence for check in CHECKS for sentence in check(result)]
 
 
+def story(result, broken, most=3):
+    """The breaches, and everything known about the first transfers that they name, in order of time."""
+    named = [transfer for transfer in result.transfers if any(transfer.gid in sentence for sentence in broken)]
+    lines = [*broken]
+    for gid, order in named[:most]:
+        lines += [f"--- {gid} {order} {result.said[gid]}", f"    {result.final.get(gid)}"]
+        told = [(call.started_ms, str(call)) for call in result.history.calls if call.gid == gid]
+        told += [(line.at_ms, str(line)) for bank in result.banks for line in bank.journal if line.gid == gid]
+        lines += [f"    {at_ms:.0f} {text}" for at_ms, text in sorted(told)]
+        lines += [
+            f"    {row} {bank.barrier[row]}" for bank in result.banks for row in sorted(bank.barrier) if row[0] == gid
+        ]
+    return "\n".join(lines)
+
+
 def total(result):
     """All the money there is."""
     return sum(sum(bank.balances.values()) for bank in result.banks)

@@ -32,7 +32,7 @@ FEWEST_EACH = 5
 PERSISTENCE_SECONDS = 60
 PAUSE_SECONDS = 0.25
 #: Transfers between two kills, and the fewest kills of a run: every process once.
-KILL_EVERY = 40
+KILL_EVERY = 60
 FEWEST_KILLS = 3
 LONGEST_DOWN_SECONDS = 0.5
 REST_SECONDS = 120

@@ -29,7 +29,8 @@ class Teller:
         self._accounts = accounts
         self._banks = banks
         self._own = own
-        self._function = workflow("transfer")(self._work)
+        # A copy of a call can be accepted after the call was refused for lack of money: so that is undone too.
+        self._function = workflow("transfer", undo_failed_step=True)(self._work)
         self.workflows = Workflows(client, [self._function], callback=f"{own}/workflow", request_timeout=3)
 
     def transfer(self, mode, gid, order):

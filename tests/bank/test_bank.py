@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from bank.check import breaches, effects, negative, prepared, total
+from bank.check import breaches, effects, negative, prepared, story, total
 from bank.run import Run
 
 MODES = {
@@ -52,7 +52,8 @@ def test_money_is_neither_made_nor_lost(case, databases, count, seed, tmp_path):
     mode, *kinds = case
     result = Run(mode, databases(*kinds), tmp_path, seed).play(count)
     report(result)
-    assert breaches(result) == []
+    broken = breaches(result)
+    assert not broken, story(result, broken)
     ended = Counter(one.status for one in result.final.values())
     # A run in which nothing happens shows nothing.
     assert ended["succeed"] > count / 5
