@@ -471,6 +471,22 @@ def test_a_result_of_the_workflow_that_is_too_large_is_refused(server):
         program.run(new_gid(), much)
 
 
+def test_arguments_that_are_too_large_are_refused_before_anything_begins(server):
+    begun = []
+
+    @workflow("long")
+    def long(w: Workflow, text: str) -> None:
+        begun.append(w.gid)
+
+    gid = new_gid()
+    with Program(server, [long]) as program:
+        program.run(gid, long, "x" * 700_000)
+        for run in (program.run, program.start):
+            with pytest.raises(Invalid, match="custom_data"):
+                run(new_gid(), long, "x" * 1_000_000)
+    assert begun == [gid]
+
+
 # --- form -----------------------------------------------------------------------------------------
 
 
