@@ -53,7 +53,7 @@ class BranchBarrier:
         self.gid = gid
         self.branch_id = branch_id
         self.op = op
-        self.barrier_id = 0
+        self.barrier_id: int = 0
         self._barrier = Barrier(trans_type, gid, branch_id, op)
 
     def call(self, cursor: Any, busi_callback: Callable[[Any], Any]) -> None:

@@ -25,7 +25,7 @@ class Msg:
     def __init__(self, dtmUrl: str, gid: str) -> None:
         note_spelling("msg.Msg(dtm, gid)", "Client(url).msg(gid)")
         self.dtm = dtmUrl
-        self.trans_base = TransBase(gid, "msg")
+        self.trans_base: TransBase = TransBase(gid, "msg")
 
     def add(self, body: Any, actionUrl: str) -> Self:
         """Add a receiver; the body comes first.

@@ -26,7 +26,7 @@ class Saga:
     def __init__(self, dtmUrl: str, gid: str) -> None:
         note_spelling("saga.Saga(dtm, gid)", "Client(url).saga(gid)")
         self.dtm = dtmUrl
-        self.trans_base = TransBase(gid, "saga")
+        self.trans_base: TransBase = TransBase(gid, "saga")
         self.orders: dict[int, list[int]] = {}
 
     def add(self, body: Any, actionUrl: str, compensateUrl: str) -> Self:

@@ -46,7 +46,7 @@ class Tcc:
     ) -> None:
         self.dtm = dtmUrl
         self.gid = gid
-        self.id_generator = IdGenerator()
+        self.id_generator: IdGenerator = IdGenerator()
         self._request_timeout = request_timeout
         self._branch_headers = dict(branch_headers or {})
 

@@ -25,7 +25,7 @@ class IdGenerator:
 
     def __init__(self, parent_id: str = "") -> None:
         self.parent_id = parent_id
-        self.branch_id = 0
+        self.branch_id: int = 0
         self._ids = BranchIds(parent_id)
 
     def new_branch_id(self) -> str:
