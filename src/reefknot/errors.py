@@ -90,7 +90,8 @@ class RolledBack(ReefknotError):
 
     Args:
         what: what happened, in words.
-        reason: why it was rolled back, as the server or the refusing branch said it.
+        reason: why it was rolled back, in the words of the branch that refused, whose URL is ``url``; or the
+            server's, for example after a time limit.
         **context: as ``ReefknotError``.
     """
 

@@ -57,12 +57,12 @@ def test_saga_runs_its_steps_in_order(client, bank):
 
 
 def test_refused_saga_is_rolled_back_and_says_why(client, bank):
-    bank.always("/in", Say(409, b'{"message":"account closed"}'))
+    bank.always("/in", Say(409, b'{"dtm_result":"FAILURE","message":"account closed"}'))
     with pytest.raises(RolledBack, match="account closed") as caught, client.saga(wait=True) as saga:
         saga.add(bank.url("/out"), bank.url("/out/undo"), {"amount": 30}).add(bank.url("/in"), bank.url("/in/undo"))
     assert caught.value.gid == saga.gid
     assert caught.value.gid in str(caught.value)
-    assert "account closed" in caught.value.reason
+    assert (caught.value.reason, caught.value.url) == ("account closed", bank.url("/in"))
     assert client.wait(saga.gid).status is Status.FAILED
     assert ("/out/undo", "compensate", "01") in ops(bank)
 

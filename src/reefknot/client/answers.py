@@ -40,6 +40,8 @@ _FORCE_STOP = re.compile(r"global transaction force stop error\. status: (\w+)")
 #: Our server's texts for a gid, or a branch of it, that exists with other content.
 _CONFLICT = re.compile(r"gid '.*' (?:is prepared|was submitted) with other content\.|gid '.*' is a \w+, not a \w+\.")
 _BRANCH_CONFLICT = "storage: UniqueKeyConflict"
+#: What a saga's reason looks like, DTM's and ours.
+_REFUSAL = re.compile(r"url:(?P<url>\S+) return failed: (?P<answer>.*)", re.DOTALL)
 #: How DTM says over a wait that the transaction is only unfinished.
 _UNFINISHED = ("wait result not return success", "your http/grpc result should be specified")
 
@@ -107,6 +109,21 @@ def unanswered(verb: Verb, problem: str | BaseException, gid: str, url: str) -> 
         return ServerUnavailable(f"{verb}: no clear answer: {text}", gid=gid, url=url, advice="repeat it later")
     advice = _WAITS.get(verb, _REPEAT).format(verb=verb, gid=gid)
     return OutcomeUnknown(f"{verb}: no clear answer: {text}; it may have happened", gid=gid, url=url, advice=advice)
+
+
+def refusal(reason: str) -> tuple[str, str]:
+    """Why a transaction was rolled back, in the refusing branch's own words, and that branch's URL.
+
+    Args:
+        reason: as the server keeps it: for a saga with the URL before the branch's whole answer.
+
+    Returns:
+        The words, and the URL; the reason as it is and no URL where it has another form.
+    """
+    found = _REFUSAL.fullmatch(reason)
+    if found is None:
+        return reason, ""
+    return _message(found["answer"].removesuffix(names.FAILURE).rstrip()), found["url"]
 
 
 def branch_answer(response: Response, *, grpc: bool, gid: str, branch_id: str, url: str) -> Answer:

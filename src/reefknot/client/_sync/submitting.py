@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from reefknot.client._sync.server import Server
-from reefknot.client.answers import definite, error_of, forbidding_status, is_conflict, only_unfinished
+from reefknot.client.answers import definite, error_of, forbidding_status, is_conflict, only_unfinished, refusal
 from reefknot.client.building import SERVER_WAIT_SECONDS
 from reefknot.client.protocols.base import Kind, Reply, Verb
 from reefknot.client.values import Outcome, TransactionMessage
@@ -50,9 +50,9 @@ def _refused(server: Server, message: TransactionMessage, reply: Reply) -> Outco
     if status is Status.SUCCEED:
         return Outcome(gid, status)
     if status in _ROLLED_BACK:
-        reason = reason or text
-        what = f"the {message.trans_type} was rolled back: {reason}"
-        raise RolledBack(what, reason=reason, gid=gid, url=url)
+        words, branch_url = refusal(reason or text)
+        what = f"the {message.trans_type} was rolled back: {words}"
+        raise RolledBack(what, reason=words, gid=gid, url=branch_url or url)
     advice = f"wait for it with client.wait({gid!r})"
     raise Ongoing(f"the {message.trans_type} is not finished yet", gid=gid, url=url, advice=advice)
 
