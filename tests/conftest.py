@@ -18,6 +18,18 @@ from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 
+#: Folders whose tests run one after the other, also where there are several processes: those of one want the
+#: machine for themselves, those of the others share programs that take long to build or servers to start.
+TOGETHER = ("chaos", "interop", "bank", "examples")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        folder = next((name for name in TOGETHER if name in item.path.parts), None)
+        if folder is not None:
+            item.add_marker(pytest.mark.xdist_group(folder))
+
+
 def missing(server: str, remedy: str) -> None:
     """Skip what needs a server that is not installed; fail where it must be."""
     text = f"no {server} on this machine: {remedy}"

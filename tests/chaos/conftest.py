@@ -8,15 +8,12 @@ Every run has a seed, and prints the command that repeats it. One store of choic
 import os
 import random
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from chaos.stores import STORES
 from chaos.watch import StoreWatch
 from reefknot.testing.server import ServerProcess
-
-HERE = Path(__file__).parent
 
 #: The stores that every run covers; a cluster only where it is asked for.
 USUAL = ("postgres", "mariadb", "redis")
@@ -37,13 +34,6 @@ def pytest_addoption(parser):
     group.addoption("--chaos-store", choices=sorted(STORES), help="run on this store only")
     group.addoption("--chaos-seconds", type=float, default=12.0, help="how long faults go on in each run")
     group.addoption("--chaos-seed", type=int, help="repeat the run with this seed")
-
-
-def pytest_collection_modifyitems(items):
-    """One after the other, also where tests run in several processes: each of these wants the machine."""
-    for item in items:
-        if item.path.parent == HERE:
-            item.add_marker(pytest.mark.xdist_group("chaos"))
 
 
 def pytest_generate_tests(metafunc):
