@@ -17,7 +17,6 @@ from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
-
 #: Folders whose tests run one after the other, also where there are several processes: those of one want the
 #: machine for themselves, those of the others share programs that take long to build or servers to start.
 TOGETHER = ("chaos", "interop", "bank", "examples")
@@ -25,7 +24,7 @@ TOGETHER = ("chaos", "interop", "bank", "examples")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        folder = next((name for name in TOGETHER if name in item.path.parts), None)
+        folder = next((name for name in item.path.relative_to(item.config.rootpath).parts if name in TOGETHER), None)
         if folder is not None:
             item.add_marker(pytest.mark.xdist_group(folder))
 
