@@ -16,6 +16,7 @@ from typing import Annotated
 from reefknot import AsyncBarrier, AsyncClient, Barrier, Client, Failure, Ongoing
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.client import ambient
+from reefknot.workflows import Workflow, workflow
 
 EFFECT = "INSERT INTO effect (gid, branch_id, op) VALUES (?, ?, ?)"
 RETRY_AFTER = 2.5
@@ -64,6 +65,14 @@ class Ledger:
     def forward(self):
         with Client(self.server_url) as client:
             client.msg().send(self.receiver, {}).submit()
+
+
+@workflow("greet")
+def greet(w: Workflow, name: str) -> str:
+    """A workflow with a step, or with a refusal."""
+    if name == "nobody":
+        raise Failure("there is nobody")
+    return w.do(lambda: f"hello {name}")
 
 
 def fastapi_app(ledger, **options):

@@ -16,12 +16,14 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from reefknot import Failure
+from reefknot import Client, Failure
 from reefknot.contrib.django import branch
+from reefknot.contrib.django.views import workflows
 from reefknot.testing.services import serving
+from reefknot.workflows import Workflows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from sdk.contrib_apps import Ledger
+from sdk.contrib_apps import Ledger, greet
 
 DATABASE, SERVER, RECEIVER, OPTIONS, KIND = sys.argv[1:]
 settings.configure(
@@ -114,6 +116,7 @@ urlpatterns = [
     path("forward", forward),
     path("seen", seen),
     path("", include("reefknot.contrib.django.urls")),
+    path("workflow", workflows(Workflows(Client(SERVER), [greet], callback=f"{SERVER}/workflow"))),
 ]
 
 

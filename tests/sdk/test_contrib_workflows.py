@@ -7,14 +7,9 @@ import pytest
 from reefknot import AsyncClient, Client, Failure
 from reefknot.testing.server import LocalServer, free_port
 from reefknot.testing.services import serving
-from reefknot.workflows import AsyncWorkflow, AsyncWorkflows, Workflow, Workflows, workflow
-
-
-@workflow("greet")
-def greet(w: Workflow, name: str) -> str:
-    if name == "nobody":
-        raise Failure("there is nobody")
-    return w.do(lambda: f"hello {name}")
+from reefknot.workflows import AsyncWorkflow, AsyncWorkflows, Workflows, workflow
+from sdk.contrib_apps import Ledger, greet
+from sdk.test_contrib_web import django_service
 
 
 @workflow("greet")
@@ -81,8 +76,19 @@ def server():
 def test_the_server_resumes_a_workflow(server, framework):
     port = free_port()
     callback = f"http://127.0.0.1:{port}/workflow"
-    # Stored by a program of its own, so that nothing of the service has run it before.
-    with Client(server.url) as client, APPS[framework](server.url, callback) as app, serving(app, port):
+    with APPS[framework](server.url, callback) as app, serving(app, port):
+        resumes(server, callback)
+
+
+def test_the_server_resumes_a_workflow_in_django(server, tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db", server.url, "")
+    with django_service(ledger, "wsgi", {}) as url:
+        resumes(server, f"{url}/workflow")
+
+
+def resumes(server, callback):
+    """Workflows that a program of its own stores, so that nothing of the service has run them before."""
+    with Client(server.url) as client:
         elsewhere = Workflows(client, [greet], callback=callback)
         gid = elsewhere.start(greet, "alice")
         server.cron(60)
