@@ -30,6 +30,7 @@ class Bank(Protocol):
     """Accounts in one kind of database."""
 
     kind: str
+    url: str
 
     def open(self, account: str) -> None:
         """Open an account."""
@@ -53,6 +54,7 @@ class MariaDbBank:
 
     def __init__(self, url: str, barrier: str = "barrier") -> None:
         parts = urlsplit(url)
+        self.url = url
         self.address = f"{parts.hostname}:{parts.port}"
         self.database = parts.path[1:]
         self.user, self.password = parts.username, parts.password
@@ -76,11 +78,6 @@ class MariaDbBank:
             " create_time datetime DEFAULT now(), update_time datetime DEFAULT now(),"
             " UNIQUE (gid, branch_id, op, barrier_id))"
         )
-
-    @property
-    def data_source(self) -> str:
-        """The database as Go's driver writes it; an update that changes nothing counts, as on other databases."""
-        return f"{self.user}:{self.password}@tcp({self.address})/{self.database}?clientFoundRows=true"
 
     def close(self) -> None:
         """Close the connection."""
@@ -114,7 +111,7 @@ class PostgresBank:
     kind = "postgres"
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
         self._execute("CREATE TABLE account (name text PRIMARY KEY, balance bigint, expected bigint DEFAULT 0)")
         self._execute("CREATE SCHEMA dtm_barrier")
         self._execute(
@@ -122,11 +119,6 @@ class PostgresBank:
             " create_time timestamptz(0) DEFAULT now(), update_time timestamptz(0) DEFAULT now(),"
             " CONSTRAINT uniq_barrier UNIQUE (gid, branch_id, op, barrier_id))"
         )
-
-    @property
-    def data_source(self) -> str:
-        """The database as Go's driver writes it."""
-        return f"{self._url}?sslmode=disable"
 
     def open(self, account: str) -> None:
         self._execute("INSERT INTO account (name, balance) VALUES ($1, $2)", account, START)
@@ -140,7 +132,7 @@ class PostgresBank:
 
     def _execute(self, statement: str, *arguments: object) -> list[tuple]:
         async def run() -> list[tuple]:
-            connection = await asyncpg.connect(self._url)
+            connection = await asyncpg.connect(self.url)
             try:
                 return [tuple(row) for row in await connection.fetch(statement, *arguments)]
             finally:
@@ -155,12 +147,7 @@ class RedisBank:
     kind = "redis"
 
     def __init__(self, server) -> None:
-        self._server = server
-
-    @property
-    def data_source(self) -> str:
-        """The server as Go's driver writes it."""
-        return self._server.url
+        self._server, self.url = server, server.url
 
     def open(self, account: str) -> None:
         self._server.command("SET", account, START)

@@ -12,7 +12,7 @@ import secrets
 import pytest
 
 from interop.bank import MariaDbBank, PostgresBank, RedisBank
-from interop.peers import HERE, build, toolchain
+from interop.peers import build_go
 from reefknot.testing.databases.postgres import PostgresServer
 
 
@@ -34,10 +34,7 @@ def banks(mariadb, xa_postgres, redis):
 @pytest.fixture(scope="session")
 def go_bank(tmp_path_factory):
     """The Go program, built."""
-    toolchain("go", "apt-get install golang-go (1.19 or newer)")
-    program = tmp_path_factory.mktemp("go") / "bank"
-    build(["go", "build", "-buildvcs=false", "-o", str(program), "."], HERE / "go")
-    return str(program)
+    return build_go(".", tmp_path_factory.mktemp("go") / "bank")
 
 
 def pytest_generate_tests(metafunc):

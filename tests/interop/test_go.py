@@ -1,7 +1,6 @@
-"""A bank in Go: global transactions over HTTP and gRPC, branches on MariaDB, PostgreSQL and Redis.
+"""A bank in Go that uses DTM's released Go client: dtmcli, dtmgrpc and workflow of github.com/dtm-labs/dtm v1.19.0.
 
-It uses Go's own HTTP, gRPC and database libraries and speaks DTM's protocol as DTM's Go client does,
-but it is a program of ours: that client's code is not in it.
+Its global transactions go over HTTP, gRPC and JSON-RPC, its branches work on MariaDB, PostgreSQL and Redis.
 """
 
 from __future__ import annotations
@@ -55,27 +54,28 @@ def server(store, tmp_path_factory):
 def start(go_bank, server, banks, tmp_path_factory):
     """Makes a program that uses the server and the banks."""
 
-    def made():
+    def made(protocol):
         command = [go_bank, "-server", server.url, "-grpc-server", server.grpc_address]
+        command += [f"-grpc-workflows={str(protocol == 'grpc').lower()}"]
         # The same ports when it is started again.
         command += ["-http-port", str(free_port()), "-grpc-port", str(free_port())]
         for kind, bank in banks.items():
-            command += [f"-{kind}", bank.data_source]
+            command += [f"-{kind}", bank.url]
         return Peer(command, tmp_path_factory.mktemp("go") / "log")
 
     yield made
     assert [bank.unfinished() for bank in banks.values()] == [[]] * len(banks)
 
 
-@pytest.fixture(scope="module")
-def peer(start):
-    with start() as peer:
-        yield peer
-
-
 @pytest.fixture(scope="module", params=["http", "grpc"])
 def protocol(request):
     return request.param
+
+
+@pytest.fixture(scope="module")
+def peer(start, protocol):
+    with start(protocol) as peer:
+        yield peer
 
 
 class Case:
@@ -196,6 +196,21 @@ class TestMsg:
         case.ends("failed", UNMOVED)
 
 
+@pytest.mark.parametrize("amount", [AMOUNT, START + 1])
+def test_msg_with_the_short_form(case, amount):
+    """DoAndSubmitDB: the client itself begins and commits the local transaction."""
+    error = case.between("mariadb", "postgres").run("msg_db", amount=amount).error
+    assert ("FAILURE" in error) == (amount > START), error
+    case.ends(*(("succeed", MOVED) if amount == AMOUNT else ("failed", UNMOVED)))
+
+
+@pytest.mark.parametrize("bank", BANKS)
+def test_msg_whose_local_work_comes_after_the_query(case, bank):
+    """The answer to the query was final: the barrier refuses the work that comes later."""
+    assert case.between(bank, "mariadb").run("msg", late="yes", timeout=1).error == "DUPLICATED"
+    case.ends("failed", UNMOVED)
+
+
 def test_msg_whose_receiver_is_still_at_work(case):
     assert case.between("redis", "mariadb").run("msg", ongoing=1).error == ""
     case.ends("succeed", MOVED)
@@ -205,12 +220,12 @@ def test_msg_whose_receiver_is_still_at_work(case):
 def test_topic(case):
     topic = f"topic{secrets.token_hex(6)}"
     case.between("mariadb", "postgres")
-    assert "topic not found" in case.run("msg_topic", topic=topic).error
+    assert "topic not found" in case.run("msg", topic=topic).error
     assert case.pair.money() == UNMOVED
     assert case.run("topic_subscribe", topic=topic).error == ""
     assert "this url exists" in case.run("topic_subscribe", topic=topic).error
     case.gid = f"go-{secrets.token_hex(8)}"
-    assert case.run("msg_topic", topic=topic).error == ""
+    assert case.run("msg", topic=topic).error == ""
     case.ends("succeed", MOVED)
     assert case.run("topic_unsubscribe", topic=topic).error == ""
     assert "this topic is empty" in case.run("topic_unsubscribe", topic=topic).error
@@ -245,6 +260,26 @@ class TestXa:
     def test_rolls_back(self, case, giver, taker):
         assert "FAILURE" in case.between(giver, taker, taker_exists=False).run("xa").error
         case.ends("failed", REFUSED)
+
+
+class TestJsonRpc:
+    """The client's JSON-RPC; it has none for branches of branches, XA and workflows."""
+
+    @pytest.fixture
+    def case(self, peer, server, banks):
+        return Case(peer, server, banks, "json-rpc")
+
+    @pytest.mark.parametrize("kind", ["saga", "saga_order", "msg", "msg_db", "tcc"])
+    def test_succeeds(self, case, kind):
+        assert case.between("mariadb", "postgres").run(kind).error == ""
+        case.ends("succeed", MOVED)
+
+    @pytest.mark.parametrize("kind", ["saga", "saga_wait", "tcc"])
+    def test_rolls_back(self, case, kind):
+        error = case.between("mariadb", "postgres", taker_exists=False).run(kind).error
+        assert ("FAILURE" in error) == (kind != "saga"), error
+        case.ends("failed", REFUSED)
+        assert "FAILURE" in case.kept("rollback_reason")
 
 
 def test_tcc_try_that_comes_after_its_cancel(case):
@@ -319,7 +354,7 @@ def crashed(start, server, banks, protocol):
     cases = {}
     with contextlib.ExitStack() as programs:
         for name, crash in CRASHES.items():
-            case = cases[name] = Case(programs.enter_context(start()), server, banks, protocol)
+            case = cases[name] = Case(programs.enter_context(start(protocol)), server, banks, protocol)
             case.between(crash.giver, "postgres", taker_exists=crash.taker_exists)
             with pytest.raises((http.client.HTTPException, ConnectionError)):
                 case.run(crash.case, crash=crash.crash, timeout=1)

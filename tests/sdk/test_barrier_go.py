@@ -1,4 +1,4 @@
-"""One table, two languages: a branch in Go behind DTM's barrier and ours take turns in every vector."""
+"""One table, two languages: a branch in Go, behind the barrier of DTM's Go client, and ours take turns."""
 
 import contextlib
 import itertools
@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from interop.peers import build, toolchain
+from interop.peers import build_go
 from reefknot.barrier import Barrier, Reason
 from reefknot.barrier.statements import Database
 from reefknot.errors import Failure
@@ -79,10 +79,7 @@ def committed(barrier, connection) -> bool:
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    toolchain("go", "apt-get install golang")
-    path = tmp_path_factory.mktemp("go") / "barrier"
-    build(["go", "build", "-o", str(path), "."], HERE.parent / "interop" / "go_barrier")
-    return str(path)
+    return build_go("./barrier", tmp_path_factory.mktemp("go") / "barrier")
 
 
 @pytest.fixture(scope="module", params=["mysql", "postgres"])

@@ -1,11 +1,14 @@
 package main
 
 import (
-	"context"
 	"database/sql"
-	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
 
+	"github.com/dtm-labs/dtm/client/dtmcli"
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/lib/pq"
 	"github.com/redis/go-redis/v9"
@@ -13,38 +16,31 @@ import (
 	"reefknot.interop/bank/pb/bank"
 )
 
-// errDuplicated says that the local part of a message came after the server had asked for it.
-var errDuplicated = errors.New("DUPLICATED")
-
-// Accounts are balances in one database, changed behind a barrier: at most once for each branch call,
-// and never after the call that undoes it.
+// Accounts are balances in one database, changed behind the client's barrier.
 type Accounts interface {
 	// Work does one operation of a branch.
-	Work(branch Branch, operation string, transfer *bank.Transfer) error
-	// Decide answers a query about a message and makes the answer final.
-	Decide(branch Branch) error
+	Work(barrier *dtmcli.BranchBarrier, operation string, transfer *bank.Transfer) error
+	// Decide answers a query about a message.
+	Decide(barrier *dtmcli.BranchBarrier) error
 }
 
-// Databases are the addresses of the databases; empty ones are not used.
+// Databases are the URLs of the databases; empty ones are not used.
 type Databases struct {
 	MariaDB, Postgres, Redis string
 }
 
 func (d Databases) open() (map[string]Accounts, error) {
 	opened := map[string]Accounts{}
-	if d.MariaDB != "" {
-		db, err := sql.Open("mysql", d.MariaDB)
+	for name, dialect := range map[string]dialect{"mariadb": mariadb, "postgres": postgres} {
+		address := map[string]string{"mariadb": d.MariaDB, "postgres": d.Postgres}[name]
+		if address == "" {
+			continue
+		}
+		accounts, err := openSQL(dialect, address)
 		if err != nil {
 			return nil, err
 		}
-		opened["mariadb"] = &sqlAccounts{db, mariadb}
-	}
-	if d.Postgres != "" {
-		db, err := sql.Open("postgres", d.Postgres)
-		if err != nil {
-			return nil, err
-		}
-		opened["postgres"] = &sqlAccounts{db, postgres}
+		opened[name] = accounts
 	}
 	if d.Redis != "" {
 		options, err := redis.ParseURL(d.Redis)
@@ -55,9 +51,6 @@ func (d Databases) open() (map[string]Accounts, error) {
 	}
 	return opened, nil
 }
-
-// origins names the operation that one undoes.
-var origins = map[string]string{"cancel": "try", "compensate": "action", "rollback": "action"}
 
 // changes are what an operation adds to the balance and to the money that is on its way.
 func changes(operation string, amount int64) (balance, expected int64, err error) {
@@ -82,122 +75,104 @@ func changes(operation string, amount int64) (balance, expected int64, err error
 
 // dialect is what differs between the SQL databases.
 type dialect struct {
-	insertBarrier, selectReason, update        string
-	xaStart, xaEnd, xaPrepare, xaDrop          string
-	xaCommit, xaRollback, xaPrepared, xaIsGone string
+	driver, source, schema, update string
 }
 
 var mariadb = dialect{
-	insertBarrier: "INSERT IGNORE INTO dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason)" +
-		" VALUES (?, ?, ?, ?, ?, ?)",
-	selectReason: "SELECT reason FROM dtm_barrier.barrier" +
-		" WHERE gid = ? AND branch_id = ? AND op = ? AND barrier_id = ?",
+	driver: dtmcli.DBTypeMysql,
+	// An update that changes nothing counts, as on other databases.
+	source: "%s:%s@tcp(%s:%d)/%s?clientFoundRows=true",
 	update: "UPDATE account SET balance = balance + ?, expected = expected + ?" +
 		" WHERE name = ? AND balance + ? >= 0",
-	xaStart: "XA START '%s'", xaEnd: "XA END '%s'", xaPrepare: "XA PREPARE '%s'", xaDrop: "XA ROLLBACK '%s'",
-	xaCommit: "XA COMMIT '%s'", xaRollback: "XA ROLLBACK '%s'", xaPrepared: "XA RECOVER", xaIsGone: "XAER_NOTA",
 }
 
 var postgres = dialect{
-	insertBarrier: "INSERT INTO dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason)" +
-		" VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT ON CONSTRAINT uniq_barrier DO NOTHING",
-	selectReason: "SELECT reason FROM dtm_barrier.barrier" +
-		" WHERE gid = $1 AND branch_id = $2 AND op = $3 AND barrier_id = $4",
+	driver: dtmcli.DBTypePostgres,
+	source: "postgres://%s:%s@%s:%d/%s?sslmode=disable",
+	schema: "public",
 	update: "UPDATE account SET balance = balance + $1, expected = expected + $2" +
 		" WHERE name = $3 AND balance + $4 >= 0",
-	xaStart: "BEGIN", xaPrepare: "PREPARE TRANSACTION '%s'", xaDrop: "ROLLBACK",
-	xaCommit: "COMMIT PREPARED '%s'", xaRollback: "ROLLBACK PREPARED '%s'", xaIsGone: "does not exist",
 }
 
 type sqlAccounts struct {
 	db *sql.DB
+	// The same database as the client's XA opens it.
+	conf dtmcli.DBConf
 	dialect
 }
 
-// executor is a transaction, a connection or the database.
-type executor interface {
-	ExecContext(ctx context.Context, query string, arguments ...any) (sql.Result, error)
+func openSQL(d dialect, address string) (*sqlAccounts, error) {
+	place, err := url.Parse(address)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseInt(place.Port(), 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	password, _ := place.User.Password()
+	conf := dtmcli.DBConf{
+		Driver: d.driver, Host: place.Hostname(), Port: port, User: place.User.Username(), Password: password,
+		Db: strings.TrimPrefix(place.Path, "/"), Schema: d.schema,
+	}
+	db, err := sql.Open(d.driver, fmt.Sprintf(d.source, conf.User, conf.Password, conf.Host, conf.Port, conf.Db))
+	return &sqlAccounts{db, conf, d}, err
 }
 
-func (a *sqlAccounts) Work(branch Branch, operation string, transfer *bank.Transfer) error {
-	if err := branch.Complete(); err != nil {
-		return err
-	}
-	transaction, err := a.db.Begin()
-	if err != nil {
-		return err
-	}
-	defer transaction.Rollback() // without effect after the commit
-	first, err := a.pass(transaction, branch)
-	if err != nil {
-		return err
-	}
-	if first {
-		if err := a.adjust(transaction, operation, transfer); err != nil {
-			return err
-		}
-	}
-	return transaction.Commit()
-}
-
-// pass writes the barrier's rows; it says whether the operation is to be done.
-func (a *sqlAccounts) pass(to executor, branch Branch) (bool, error) {
-	undoesNothing := false
-	if origin := origins[branch.Op]; origin != "" {
-		added, err := a.insert(to, branch, origin, branch.Op)
-		if err != nil {
-			return false, err
-		}
-		undoesNothing = added > 0
-	}
-	added, err := a.insert(to, branch, branch.Op, branch.Op)
-	if err != nil {
-		return false, err
-	}
-	if branch.Op == "msg" && added == 0 {
-		return false, errDuplicated
-	}
-	return added > 0 && !undoesNothing, nil
-}
-
-func (a *sqlAccounts) insert(to executor, branch Branch, op, reason string) (int64, error) {
-	result, err := to.ExecContext(context.Background(), a.insertBarrier, branch.Mode, branch.Gid, branch.ID, op, "01", reason)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
+func (a *sqlAccounts) Work(barrier *dtmcli.BranchBarrier, operation string, transfer *bank.Transfer) error {
+	barrier.DBType = a.driver
+	return barrier.CallWithDB(a.db, func(tx *sql.Tx) error { return a.adjust(tx, operation, transfer) })
 }
 
 // adjust changes an account; one that is missing or would go below zero refuses.
-func (a *sqlAccounts) adjust(to executor, operation string, transfer *bank.Transfer) error {
+func (a *sqlAccounts) adjust(to dtmcli.DB, operation string, transfer *bank.Transfer) error {
 	balance, expected, err := changes(operation, transfer.Amount)
 	if err != nil {
 		return err
 	}
-	result, err := to.ExecContext(context.Background(), a.update, balance, expected, transfer.Account, balance)
+	result, err := to.Exec(a.update, balance, expected, transfer.Account, balance)
 	if err != nil {
 		return err
 	}
 	changed, err := result.RowsAffected()
 	if err == nil && changed != 1 {
-		err = fmt.Errorf("%s of %d by %s: %w", operation, transfer.Amount, transfer.Account, errRefused)
+		err = refused(operation, transfer)
 	}
 	return err
 }
 
-func (a *sqlAccounts) Decide(branch Branch) error {
-	if _, err := a.insert(a.db, branch, branch.Op, "rollback"); err != nil {
-		return err
+func (a *sqlAccounts) Decide(barrier *dtmcli.BranchBarrier) error {
+	barrier.DBType = a.driver
+	return barrier.QueryPrepared(a.db)
+}
+
+// prepared makes the first phase of XA and returns when the second can be called.
+//
+// MariaDB keeps a prepared transaction for the connection that prepared it until that is closed. Up to then
+// it answers a commit by another connection with XAER_NOTA, which the client takes for "done before".
+func (a *sqlAccounts) prepared(transfer *bank.Transfer, phaseOne func(work func(db *sql.DB) error) error) error {
+	var connection int64
+	err := phaseOne(func(db *sql.DB) error {
+		if a.driver == dtmcli.DBTypeMysql {
+			if err := db.QueryRow("SELECT connection_id()").Scan(&connection); err != nil {
+				return err
+			}
+		}
+		return a.adjust(db, "action", transfer)
+	})
+	for end := time.Now().Add(patience); connection != 0; time.Sleep(time.Millisecond) {
+		var open int
+		row := a.db.QueryRow("SELECT count(*) FROM information_schema.processlist WHERE id = ?", connection)
+		switch failed := row.Scan(&open); {
+		case failed != nil:
+			return failed
+		case open == 0:
+			return err
+		case time.Now().After(end):
+			return fmt.Errorf("connection %d is still open", connection)
+		}
 	}
-	var reason string
-	row := a.db.QueryRow(a.selectReason, branch.Gid, branch.ID, branch.Op, "01")
-	if err := row.Scan(&reason); err != nil {
-		return err
-	}
-	if reason == "rollback" {
-		return fmt.Errorf("never committed: %w", errRefused)
-	}
-	return nil
+	return err
 }
 
 type redisAccounts struct {
@@ -206,30 +181,7 @@ type redisAccounts struct {
 
 const keptSeconds = 86400
 
-// The keys are the account, the mark of this operation and that of the one it undoes; the arguments
-// are what to add, the operation that is undone, and how long marks are kept.
-var redisWork = redis.NewScript(`
-local balance = redis.call('GET', KEYS[1])
-if not balance or tonumber(balance) + tonumber(ARGV[1]) < 0 then return 'FAILURE' end
-if not redis.call('SET', KEYS[2], 'op', 'NX', 'EX', ARGV[3]) then return 'DUPLICATE' end
-if ARGV[2] ~= '' and redis.call('SET', KEYS[3], 'rollback', 'NX', 'EX', ARGV[3]) then return 'NOTHING' end
-redis.call('INCRBY', KEYS[1], ARGV[1])
-return 'DONE'
-`)
-
-var redisDecide = redis.NewScript(`
-redis.call('SET', KEYS[1], 'rollback', 'NX', 'EX', ARGV[1])
-return redis.call('GET', KEYS[1])
-`)
-
-func mark(branch Branch, op string) string {
-	return branch.Gid + "-" + branch.ID + "-" + op + "-01"
-}
-
-func (a *redisAccounts) Work(branch Branch, operation string, transfer *bank.Transfer) error {
-	if err := branch.Complete(); err != nil {
-		return err
-	}
+func (a *redisAccounts) Work(barrier *dtmcli.BranchBarrier, operation string, transfer *bank.Transfer) error {
 	balance, expected, err := changes(operation, transfer.Amount)
 	if err != nil {
 		return err
@@ -237,23 +189,17 @@ func (a *redisAccounts) Work(branch Branch, operation string, transfer *bank.Tra
 	if expected != 0 {
 		return fmt.Errorf("no money on its way on Redis: %s", operation)
 	}
-	keys := []string{transfer.Account, mark(branch, branch.Op), mark(branch, origins[branch.Op])}
-	said, err := redisWork.Run(context.Background(), a.client, keys, balance, origins[branch.Op], keptSeconds).Text()
-	switch {
-	case err != nil:
-		return err
-	case said == "FAILURE":
-		return fmt.Errorf("%s of %d by %s: %w", operation, transfer.Amount, transfer.Account, errRefused)
-	case said == "DUPLICATE" && branch.Op == "msg":
-		return errDuplicated
-	}
-	return nil
-}
-
-func (a *redisAccounts) Decide(branch Branch) error {
-	said, err := redisDecide.Run(context.Background(), a.client, []string{mark(branch, branch.Op)}, keptSeconds).Text()
-	if err == nil && said == "rollback" {
-		return fmt.Errorf("never committed: %w", errRefused)
+	err = barrier.RedisCheckAdjustAmount(a.client, transfer.Account, int(balance), keptSeconds)
+	if err == dtmcli.ErrFailure {
+		err = refused(operation, transfer)
 	}
 	return err
+}
+
+func (a *redisAccounts) Decide(barrier *dtmcli.BranchBarrier) error {
+	return barrier.RedisQueryPrepared(a.client, keptSeconds)
+}
+
+func refused(operation string, transfer *bank.Transfer) error {
+	return fmt.Errorf("%s of %d by %s: %w", operation, transfer.Amount, transfer.Account, dtmcli.ErrFailure)
 }

@@ -1,46 +1,58 @@
 package main
 
 import (
+	"database/sql"
 	"fmt"
 	"os"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/dtm-labs/dtm/client/dtmcli"
+
+	"reefknot.interop/bank/pb/bank"
 )
 
-// patience is how long a late try waits for its cancel.
+// patience is how long a late call waits for what shall come before it.
 const patience = 20 * time.Second
+
+// Incoming is a branch call that the bank received.
+type Incoming struct {
+	*dtmcli.BranchBarrier
+	Transfer *bank.Transfer
+	// XaLocal is the client's XA of the protocol that the call came over.
+	XaLocal func(conf dtmcli.DBConf, work func(db *sql.DB) error) error
+	// Nested calls a TCC branch below this one.
+	Nested func(transfer *bank.Transfer) error
+}
 
 // Bank is the business: what the branches do.
 type Bank struct {
 	accounts map[string]Accounts
-	servers  map[string]Server
+	clients  map[string]Client
 
-	lock      sync.Mutex
-	answered  map[string]int           // how often a call has been made that is ongoing at first
-	cancelled map[string]chan struct{} // closed when the cancel of a transaction has been answered
-	crashes   map[string]string        // where this process dies, by gid
+	lock     sync.Mutex
+	answered map[string]int           // how often a call has been made that is ongoing at first
+	done     map[string]chan struct{} // closed when a call has been answered that another waits for
+	crashes  map[string]string        // where this process dies, by gid
 }
 
 func newBank(accounts map[string]Accounts) *Bank {
 	return &Bank{
-		accounts:  accounts,
-		servers:   map[string]Server{},
-		answered:  map[string]int{},
-		cancelled: map[string]chan struct{}{},
-		crashes:   map[string]string{},
+		accounts: accounts,
+		clients:  map[string]Client{},
+		answered: map[string]int{},
+		done:     map[string]chan struct{}{},
+		crashes:  map[string]string{},
 	}
 }
 
 // serve does the business of one branch call.
 func (b *Bank) serve(operation string, call *Incoming) error {
-	if err := call.Complete(); err != nil {
-		return err
-	}
 	transfer := call.Transfer
 	if b.isOngoing(call) {
-		return fmt.Errorf("still at work: %w", errOngoing)
+		return fmt.Errorf("still at work: %w", dtmcli.ErrOngoing)
 	}
 	operation, store, named := strings.Cut(operation, "_")
 	if !named {
@@ -51,21 +63,23 @@ func (b *Bank) serve(operation string, call *Incoming) error {
 	case "nothing":
 		return nil
 	case "query":
-		return accounts.Decide(call.Branch)
+		err := accounts.Decide(call.BranchBarrier)
+		b.note("query", call.Gid)
+		return err
 	case "xa":
-		return accounts.(*sqlAccounts).xa(call)
+		on := accounts.(*sqlAccounts)
+		return on.prepared(transfer, func(work func(db *sql.DB) error) error { return call.XaLocal(on.conf, work) })
 	case "nested":
-		nested := &tcc{server: call.Server, gid: call.Gid, ids: ids{prefix: call.ID}}
-		return nested.call(transfer, "try", "confirm", "cancel")
+		return call.Nested(transfer)
 	}
 	if transfer.Late && operation == "try" {
-		if err := b.awaitCancel(call.Gid); err != nil {
+		if err := b.await("cancel", call.Gid); err != nil {
 			return err
 		}
 	}
-	err := accounts.Work(call.Branch, operation, transfer)
+	err := accounts.Work(call.BranchBarrier, operation, transfer)
 	if operation == "cancel" && err == nil {
-		b.noteCancel(call.Gid)
+		b.note("cancel", call.Gid)
 	}
 	return err
 }
@@ -76,37 +90,38 @@ func (b *Bank) isOngoing(call *Incoming) bool {
 	if call.Transfer.GetOngoing() == 0 {
 		return false
 	}
-	key := fmt.Sprint(call.Branch)
+	key := call.BranchBarrier.String()
 	b.answered[key]++
 	return b.answered[key] <= int(call.Transfer.Ongoing)
 }
 
-func (b *Bank) cancelOf(gid string) chan struct{} {
+func (b *Bank) of(operation, gid string) chan struct{} {
 	b.lock.Lock()
 	defer b.lock.Unlock()
-	if b.cancelled[gid] == nil {
-		b.cancelled[gid] = make(chan struct{})
+	key := operation + " " + gid
+	if b.done[key] == nil {
+		b.done[key] = make(chan struct{})
 	}
-	return b.cancelled[gid]
+	return b.done[key]
 }
 
-func (b *Bank) awaitCancel(gid string) error {
+func (b *Bank) await(operation, gid string) error {
 	select {
-	case <-b.cancelOf(gid):
+	case <-b.of(operation, gid):
 		return nil
 	case <-time.After(patience):
-		return fmt.Errorf("%s was not cancelled", gid)
+		return fmt.Errorf("no %s of %s came", operation, gid)
 	}
 }
 
-func (b *Bank) noteCancel(gid string) {
-	cancelled := b.cancelOf(gid)
+func (b *Bank) note(operation, gid string) {
+	done := b.of(operation, gid)
 	b.lock.Lock()
 	defer b.lock.Unlock()
 	select {
-	case <-cancelled:
+	case <-done:
 	default:
-		close(cancelled)
+		close(done)
 	}
 }
 

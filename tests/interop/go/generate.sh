@@ -1,12 +1,9 @@
 #!/usr/bin/env bash
-# Generates pb/ from the server's messages and from bank.proto. Needs protoc, protoc-gen-go 1.33 and protoc-gen-go-grpc 1.3:
+# Generates pb/ from bank.proto. Needs protoc, protoc-gen-go 1.33 and protoc-gen-go-grpc 1.3:
 #   pip install grpcio-tools; go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.33.0
 #   go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.3.0
 set -euo pipefail
 cd "$(dirname "$0")"
-protos=../../../src/reefknot/wire/proto
 module=reefknot.interop/bank
-names="Mdtmgimp.proto=$module/pb/dtmgimp,Mworkflow.proto=$module/pb/workflow"
-${PYTHON:-python3} -m grpc_tools.protoc -I "$protos" -I . \
-    --go_out=. "--go_opt=module=$module,$names" --go-grpc_out=. "--go-grpc_opt=module=$module,$names" \
-    dtmgimp.proto workflow.proto bank.proto
+${PYTHON:-python3} -m grpc_tools.protoc -I . --go_out=. "--go_opt=module=$module" \
+    --go-grpc_out=. "--go-grpc_opt=module=$module" bank.proto

@@ -2,193 +2,166 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"net"
 	"strings"
 
+	"github.com/dtm-labs/dtm/client/dtmcli"
+	"github.com/dtm-labs/dtm/client/dtmgrpc"
+	"github.com/dtm-labs/dtm/client/dtmgrpc/dtmgimp"
+	"github.com/dtm-labs/dtm/client/dtmgrpc/dtmgpb"
+	"github.com/dtm-labs/dtm/client/workflow"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"reefknot.interop/bank/pb/bank"
-	"reefknot.interop/bank/pb/dtmgimp"
-	"reefknot.interop/bank/pb/workflow"
 )
 
-// grpcServer is the server's gRPC API.
-type grpcServer struct {
-	address, business string
-	client            dtmgimp.DtmClient
-	branches          *grpc.ClientConn
+// grpcClient is dtmgrpc.
+type grpcClient struct {
+	server, business string
 }
 
-var plain = grpc.WithTransportCredentials(insecure.NewCredentials())
-
-func newGRPCServer(address, business string) (*grpcServer, error) {
-	server, err := grpc.NewClient(address, plain)
-	if err != nil {
-		return nil, err
-	}
-	branches, err := grpc.NewClient(business, plain)
-	if err != nil {
-		return nil, err
-	}
-	return &grpcServer{address, business, dtmgimp.NewDtmClient(server), branches}, nil
-}
-
-func (s *grpcServer) URL(operation string) string {
+// method is the name of an operation in bank.proto.
+func method(operation string) string {
 	words := strings.Split(operation, "_")
 	for i, word := range words {
 		words[i] = strings.ToUpper(word[:1]) + word[1:]
 	}
-	return s.business + "/bank.Bank/" + strings.Join(words, "")
+	return "/bank.Bank/" + strings.Join(words, "")
 }
 
-func (s *grpcServer) WorkflowURL() string {
-	return s.business + workflow.Workflow_Execute_FullMethodName
-}
+func (g *grpcClient) URL(operation string) string { return g.business + method(operation) }
 
-func (s *grpcServer) Encode(transfer *bank.Transfer) []byte {
-	data, err := proto.Marshal(transfer)
-	if err != nil {
-		panic(err)
+func (g *grpcClient) NewGid() string { return dtmgrpc.MustGenGid(g.server) }
+
+func (g *grpcClient) Saga(c *aCase, wanted sagaOptions) error {
+	saga := dtmgrpc.NewSagaGrpc(g.server, c.gid)
+	saga.WaitResult = wanted.wait
+	transfers := c.both()
+	if wanted.firstOverHTTP {
+		// The client encodes every payload as protobuf; an HTTP service wants JSON.
+		payload, err := json.Marshal(transfers[0])
+		if err != nil {
+			return err
+		}
+		over := c.bank.clients["http"]
+		step := map[string]string{"action": over.URL("action"), "compensate": over.URL("compensate")}
+		saga.Steps, saga.BinPayloads = append(saga.Steps, step), append(saga.BinPayloads, payload)
+		transfers = transfers[1:]
 	}
-	return data
-}
-
-func (s *grpcServer) NewGid() (string, error) {
-	reply, err := s.client.NewGid(context.Background(), &emptypb.Empty{})
-	return reply.GetGid(), err
-}
-
-func (s *grpcServer) Send(verb string, transaction *Transaction) error {
-	request := message(transaction)
-	var err error
-	switch verb {
-	case "prepare":
-		_, err = s.client.Prepare(context.Background(), request)
-	case "submit":
-		_, err = s.client.Submit(context.Background(), request)
-	case "abort":
-		_, err = s.client.Abort(context.Background(), request)
-	default:
-		err = fmt.Errorf("unknown verb %s", verb)
+	for _, transfer := range transfers {
+		saga.Add(g.URL("action"), g.URL("compensate"), transfer)
 	}
-	return err
+	if wanted.concurrent {
+		saga.EnableConcurrent()
+	}
+	for branch, before := range wanted.orders {
+		saga.AddBranchOrder(branch, before)
+	}
+	return saga.Submit()
 }
 
-func (s *grpcServer) RegisterBranch(branch Branch, more map[string]string, payload []byte) error {
-	data := map[string]string{"op": branch.Op}
-	for name, value := range more {
-		data[name] = value
+func (g *grpcClient) message(c *aCase) *dtmgrpc.MsgGrpc {
+	message := dtmgrpc.NewMsgGrpc(g.server, c.gid)
+	message.TimeoutToFail = c.timeout
+	if c.topic != "" {
+		return message.AddTopic(c.topic, c.taker)
 	}
-	_, err := s.client.RegisterBranch(context.Background(), &dtmgimp.DtmBranchRequest{
-		Gid: branch.Gid, TransType: branch.Mode, BranchID: branch.ID, Data: data, BusiPayload: payload,
-	})
-	return err
+	return message.Add(g.URL("action"), c.taker)
 }
 
-func (s *grpcServer) PrepareWorkflow(transaction *Transaction) (*Progress, error) {
-	reply, err := s.client.PrepareWorkflow(context.Background(), message(transaction))
-	if err != nil {
-		return nil, err
-	}
-	known := reply.Transaction
-	progress := &Progress{Status: known.Status, Reason: known.RollbackReason, Result: known.Result}
-	for _, one := range reply.Progresses {
-		progress.Steps = append(progress.Steps, Step{one.BranchID, one.Op, one.Status, one.BinData})
-	}
-	return progress, nil
+func (g *grpcClient) Msg(c *aCase, query string, work func(*dtmcli.BranchBarrier) error) error {
+	return g.message(c).DoAndSubmit(query, work)
 }
 
-func (s *grpcServer) Topic(verb, topic, address string) error {
-	request := &dtmgimp.DtmTopicRequest{Topic: topic, URL: address, Remark: "of the test"}
+func (g *grpcClient) MsgDB(c *aCase, query string, db *sql.DB, work dtmcli.BarrierBusiFunc) error {
+	return g.message(c).DoAndSubmitDB(query, db, work)
+}
+
+func (g *grpcClient) Topic(verb, topic, address string) error {
+	client := dtmgimp.MustGetDtmClient(g.server)
+	request := &dtmgpb.DtmTopicRequest{Topic: topic, URL: address, Remark: "of the test"}
 	var err error
 	switch verb {
 	case "subscribe":
-		_, err = s.client.Subscribe(context.Background(), request)
+		_, err = client.Subscribe(context.Background(), request)
 	case "unsubscribe":
-		_, err = s.client.Unsubscribe(context.Background(), request)
+		_, err = client.Unsubscribe(context.Background(), request)
 	default:
-		_, err = s.client.DeleteTopic(context.Background(), request)
+		_, err = client.DeleteTopic(context.Background(), request)
 	}
 	return err
 }
 
-func (s *grpcServer) Call(address string, branch Branch, phase2URL string, transfer *bank.Transfer) error {
-	return s.invoke(address, branch, phase2URL, transfer)
-}
-
-func (s *grpcServer) Query(address string, branch Branch) error {
-	return s.invoke(address, branch, "", &emptypb.Empty{})
-}
-
-func (s *grpcServer) invoke(address string, branch Branch, phase2URL string, request proto.Message) error {
-	_, method, _ := strings.Cut(address, "/")
-	context := metadata.AppendToOutgoingContext(context.Background(),
-		"dtm-gid", branch.Gid, "dtm-trans_type", branch.Mode, "dtm-branch_id", branch.ID, "dtm-op", branch.Op,
-		"dtm-dtm", s.address, "dtm-phase2_url", phase2URL)
-	err := s.branches.Invoke(context, "/"+method, request, &emptypb.Empty{})
-	switch status.Code(err) {
-	case codes.Aborted:
-		return fmt.Errorf("%s %w", err, errRefused)
-	case codes.FailedPrecondition:
-		return fmt.Errorf("%s %w", err, errOngoing)
-	}
-	return err
-}
-
-func message(t *Transaction) *dtmgimp.DtmRequest {
-	steps := ""
-	if len(t.Steps) > 0 {
-		text, err := json.Marshal(t.Steps)
-		if err != nil {
-			panic(err)
+func (g *grpcClient) Tcc(c *aCase, try, confirm, cancel string) error {
+	options := func(tcc *dtmgrpc.TccGrpc) { tcc.TimeoutToFail = c.timeout }
+	return dtmgrpc.TccGlobalTransaction2(g.server, c.gid, options, func(tcc *dtmgrpc.TccGrpc) error {
+		reply := &emptypb.Empty{}
+		if err := tcc.CallBranch(c.giver, g.URL("try"), g.URL("confirm"), g.URL("cancel"), reply); err != nil {
+			return err
 		}
-		steps = string(text)
-	}
-	return &dtmgimp.DtmRequest{
-		Gid: t.Gid, TransType: t.Mode, Steps: steps, BinPayloads: t.Payloads, QueryPrepared: t.QueryPrepared,
-		CustomedData: t.CustomData, ReqExtra: t.Extra, RollbackReason: t.Reason,
-		TransOptions: &dtmgimp.DtmTransOptions{WaitResult: t.WaitResult, TimeoutToFail: t.TimeoutToFail},
-	}
+		c.bank.dieAt("in_between", c.gid)
+		return tcc.CallBranch(c.taker, g.URL(try), g.URL(confirm), g.URL(cancel), reply)
+	})
 }
 
-// grpcBank is the bank's service and the one that resumes workflows.
+func (g *grpcClient) Xa(c *aCase) error {
+	options := func(xa *dtmgrpc.XaGrpc) { xa.TimeoutToFail = c.timeout }
+	return dtmgrpc.XaGlobalTransaction2(g.server, c.gid, options, func(xa *dtmgrpc.XaGrpc) error {
+		reply := &emptypb.Empty{}
+		if err := xa.CallBranch(c.giver, g.URL("xa_"+c.giver.Store), reply); err != nil {
+			return err
+		}
+		c.bank.dieAt("in_between", c.gid)
+		return xa.CallBranch(c.taker, g.URL("xa_"+c.taker.Store), reply)
+	})
+}
+
+// workflowsOverGRPC registers the workflows and, at the bank's service, the address where the server resumes them.
+func (b *Bank) workflowsOverGRPC(server, business string, service *grpc.Server) error {
+	workflow.InitGrpc(server, business, service)
+	recorded := grpc.WithUnaryInterceptor(workflow.Interceptor)
+	connection, err := grpc.Dial(business, grpc.WithTransportCredentials(insecure.NewCredentials()), recorded)
+	if err != nil {
+		return err
+	}
+	return b.register(func(wf *workflow.Workflow, operation string, transfer *bank.Transfer) error {
+		return connection.Invoke(wf.Context, method(operation), transfer, &emptypb.Empty{})
+	})
+}
+
+// grpcBank is the bank's service.
 type grpcBank struct {
 	bank.UnimplementedBankServer
-	workflow.UnimplementedWorkflowServer
 	bank *Bank
 }
 
-func serveGRPC(listener net.Listener, b *Bank) error {
+func newGRPCService(b *Bank) *grpc.Server {
 	server := grpc.NewServer()
-	service := &grpcBank{bank: b}
-	bank.RegisterBankServer(server, service)
-	workflow.RegisterWorkflowServer(server, service)
-	return server.Serve(listener)
+	bank.RegisterBankServer(server, &grpcBank{bank: b})
+	return server
 }
 
 func (g *grpcBank) serve(ctx context.Context, operation string, transfer *bank.Transfer) (*emptypb.Empty, error) {
-	incoming := &Incoming{
-		Branch:    branchIn(ctx),
-		Phase2URL: header(ctx, "dtm-phase2_url"),
-		Transfer:  transfer,
-		Server:    g.bank.servers["grpc"],
+	barrier, err := dtmgrpc.BarrierFromGrpc(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return &emptypb.Empty{}, grpcError(g.bank.serve(operation, incoming))
-}
-
-func (g *grpcBank) Execute(ctx context.Context, data *workflow.WorkflowData) (*emptypb.Empty, error) {
-	branch := branchIn(ctx)
-	_, err := g.bank.workflow(g.bank.servers["grpc"], branch.Op, branch.Gid, data.Data)
-	return &emptypb.Empty{}, grpcError(err)
+	incoming := &Incoming{BranchBarrier: barrier, Transfer: transfer}
+	incoming.XaLocal = func(conf dtmcli.DBConf, work func(db *sql.DB) error) error {
+		return dtmgrpc.XaLocalTransaction(ctx, conf, func(db *sql.DB, _ *dtmgrpc.XaGrpc) error { return work(db) })
+	}
+	incoming.Nested = func(transfer *bank.Transfer) error {
+		tcc, err := dtmgrpc.TccFromGrpc(ctx)
+		if err != nil {
+			return err
+		}
+		to := g.bank.clients["grpc"]
+		return tcc.CallBranch(transfer, to.URL("try"), to.URL("confirm"), to.URL("cancel"), &emptypb.Empty{})
+	}
+	return &emptypb.Empty{}, dtmgrpc.DtmError2GrpcError(g.bank.serve(operation, incoming))
 }
 
 func (g *grpcBank) Action(ctx context.Context, t *bank.Transfer) (*emptypb.Empty, error) {
@@ -237,30 +210,4 @@ func (g *grpcBank) QueryPostgres(ctx context.Context, _ *emptypb.Empty) (*emptyp
 
 func (g *grpcBank) QueryRedis(ctx context.Context, _ *emptypb.Empty) (*emptypb.Empty, error) {
 	return g.serve(ctx, "query_redis", nil)
-}
-
-func branchIn(ctx context.Context) Branch {
-	return Branch{
-		header(ctx, "dtm-trans_type"), header(ctx, "dtm-gid"), header(ctx, "dtm-branch_id"), header(ctx, "dtm-op"),
-	}
-}
-
-func header(ctx context.Context, name string) string {
-	found := metadata.ValueFromIncomingContext(ctx, name)
-	if len(found) == 0 {
-		return ""
-	}
-	return found[0]
-}
-
-func grpcError(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, errRefused):
-		return status.Error(codes.Aborted, err.Error())
-	case errors.Is(err, errOngoing):
-		return status.Error(codes.FailedPrecondition, err.Error())
-	}
-	return err
 }

@@ -1,197 +1,155 @@
 package main
 
 import (
-	"bytes"
+	"database/sql"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
+	"github.com/dtm-labs/dtm/client/dtmcli"
+	"github.com/dtm-labs/dtm/client/workflow"
+	"github.com/go-resty/resty/v2"
+
 	"reefknot.interop/bank/pb/bank"
 )
 
-// httpServer is the server's HTTP API.
-type httpServer struct {
-	base, business string
+// httpClient is dtmcli, over HTTP or JSON-RPC.
+type httpClient struct {
+	server, protocol, business string
 }
 
-func (s *httpServer) URL(operation string) string { return s.business + "/bank/" + operation }
+func (h *httpClient) URL(operation string) string { return h.business + "/bank/" + operation }
 
-func (s *httpServer) WorkflowURL() string { return s.business + "/workflow" }
+func (h *httpClient) NewGid() string { return dtmcli.MustGenGid(h.server) }
 
-func (s *httpServer) Encode(transfer *bank.Transfer) []byte {
-	text, err := json.Marshal(transfer)
+func (h *httpClient) Saga(c *aCase, wanted sagaOptions) error {
+	saga := dtmcli.NewSaga(h.server, c.gid)
+	saga.Protocol = h.protocol
+	saga.WaitResult = wanted.wait
+	for _, transfer := range c.both() {
+		saga.Add(h.URL("action"), h.URL("compensate"), transfer)
+	}
+	if wanted.concurrent {
+		saga.SetConcurrent()
+	}
+	for branch, before := range wanted.orders {
+		saga.AddBranchOrder(branch, before)
+	}
+	return saga.Submit()
+}
+
+func (h *httpClient) message(c *aCase) *dtmcli.Msg {
+	message := dtmcli.NewMsg(h.server, c.gid)
+	message.Protocol = h.protocol
+	message.TimeoutToFail = c.timeout
+	if c.topic != "" {
+		return message.AddTopic(c.topic, c.taker)
+	}
+	return message.Add(h.URL("action"), c.taker)
+}
+
+func (h *httpClient) Msg(c *aCase, query string, work func(*dtmcli.BranchBarrier) error) error {
+	return h.message(c).DoAndSubmit(query, work)
+}
+
+func (h *httpClient) MsgDB(c *aCase, query string, db *sql.DB, work dtmcli.BarrierBusiFunc) error {
+	return h.message(c).DoAndSubmitDB(query, db, work)
+}
+
+// Topic sends what users send themselves: the client has no call for it.
+func (h *httpClient) Topic(verb, topic, address string) error {
+	request := dtmcli.GetRestyClient().R()
+	var response *resty.Response
+	var err error
+	if verb == "delete" {
+		response, err = request.Delete(h.server + "/topic/" + url.PathEscape(topic))
+	} else {
+		request.SetQueryParams(map[string]string{"topic": topic, "url": address, "remark": "of the test"})
+		response, err = request.Get(h.server + "/" + verb)
+	}
 	if err != nil {
-		panic(err)
+		return err
 	}
-	return text
+	return dtmcli.HTTPResp2DtmError(response)
 }
 
-func (s *httpServer) NewGid() (string, error) {
-	var reply struct{ Gid string }
-	err := s.ask(http.MethodGet, "newGid", nil, &reply)
-	return reply.Gid, err
-}
-
-func (s *httpServer) Send(verb string, transaction *Transaction) error {
-	return s.ask(http.MethodPost, verb, fields(transaction), nil)
-}
-
-func (s *httpServer) RegisterBranch(branch Branch, more map[string]string, payload []byte) error {
-	body := map[string]string{
-		"gid": branch.Gid, "trans_type": branch.Mode, "branch_id": branch.ID, "op": branch.Op, "data": string(payload),
-	}
-	for name, value := range more {
-		body[name] = value
-	}
-	return s.ask(http.MethodPost, "registerBranch", body, nil)
-}
-
-func (s *httpServer) PrepareWorkflow(transaction *Transaction) (*Progress, error) {
-	var reply struct {
-		Transaction struct {
-			Status string
-			Reason string `json:"rollback_reason"`
-			Result string
+func (h *httpClient) Tcc(c *aCase, try, confirm, cancel string) error {
+	options := func(tcc *dtmcli.Tcc) { tcc.TimeoutToFail, tcc.Protocol = c.timeout, h.protocol }
+	return dtmcli.TccGlobalTransaction2(h.server, c.gid, options, func(tcc *dtmcli.Tcc) (*resty.Response, error) {
+		if response, err := tcc.CallBranch(c.giver, h.URL("try"), h.URL("confirm"), h.URL("cancel")); err != nil {
+			return response, err
 		}
-		Progresses []struct {
-			Status   string
-			BranchID string `json:"branch_id"`
-			Op       string
-			Data     []byte `json:"bin_data"`
+		c.bank.dieAt("in_between", c.gid)
+		return tcc.CallBranch(c.taker, h.URL(try), h.URL(confirm), h.URL(cancel))
+	})
+}
+
+func (h *httpClient) Xa(c *aCase) error {
+	options := func(xa *dtmcli.Xa) { xa.TimeoutToFail = c.timeout }
+	return dtmcli.XaGlobalTransaction2(h.server, c.gid, options, func(xa *dtmcli.Xa) (*resty.Response, error) {
+		if response, err := xa.CallBranch(c.giver, h.URL("xa_"+c.giver.Store)); err != nil {
+			return response, err
 		}
-	}
-	if err := s.ask(http.MethodPost, "prepareWorkflow", fields(transaction), &reply); err != nil {
+		c.bank.dieAt("in_between", c.gid)
+		return xa.CallBranch(c.taker, h.URL("xa_"+c.taker.Store))
+	})
+}
+
+// workflowsOverHTTP registers the workflows; the server resumes them at the bank's own address.
+func (b *Bank) workflowsOverHTTP(server, business string) error {
+	workflow.InitHTTP(server, business+"/workflow")
+	return b.register(func(wf *workflow.Workflow, operation string, transfer *bank.Transfer) error {
+		_, err := wf.NewRequest().SetBody(transfer).Post(business + "/bank/" + operation)
+		return err
+	})
+}
+
+func incomingByHTTP(r *http.Request) (*Incoming, error) {
+	query := r.URL.Query()
+	barrier, err := dtmcli.BarrierFromQuery(query)
+	if err != nil {
 		return nil, err
 	}
-	known := reply.Transaction
-	progress := &Progress{Status: known.Status, Reason: known.Reason, Result: known.Result}
-	for _, one := range reply.Progresses {
-		progress.Steps = append(progress.Steps, Step{one.BranchID, one.Op, one.Status, one.Data})
+	incoming := &Incoming{BranchBarrier: barrier, Transfer: &bank.Transfer{}}
+	err = json.NewDecoder(r.Body).Decode(incoming.Transfer)
+	if err != nil && !errors.Is(err, io.EOF) { // the second phase of XA and a query have no body
+		return nil, err
 	}
-	return progress, nil
-}
-
-func (s *httpServer) Topic(verb, topic, address string) error {
-	if verb == "delete" {
-		return s.ask(http.MethodDelete, "topic/"+url.PathEscape(topic), nil, nil)
+	incoming.XaLocal = func(conf dtmcli.DBConf, work func(db *sql.DB) error) error {
+		return dtmcli.XaLocalTransaction(query, conf, func(db *sql.DB, _ *dtmcli.Xa) error { return work(db) })
 	}
-	query := url.Values{"topic": {topic}, "url": {address}, "remark": {"of the test"}}
-	return s.ask(http.MethodGet, verb+"?"+query.Encode(), nil, nil)
-}
-
-func (s *httpServer) Call(address string, branch Branch, phase2URL string, transfer *bank.Transfer) error {
-	query := s.query(branch)
-	if phase2URL != "" {
-		query.Set("phase2_url", phase2URL)
-	}
-	body := bytes.NewReader(s.Encode(transfer))
-	return outcome(http.Post(address+"?"+query.Encode(), "application/json", body))
-}
-
-func (s *httpServer) Query(address string, branch Branch) error {
-	return outcome(http.Get(address + "?" + s.query(branch).Encode()))
-}
-
-func (s *httpServer) query(branch Branch) url.Values {
-	return url.Values{
-		"dtm": {s.base}, "gid": {branch.Gid}, "trans_type": {branch.Mode}, "branch_id": {branch.ID}, "op": {branch.Op},
-	}
-}
-
-// ask sends a request to the server; its reply is good if it is 200 and says nothing of a FAILURE.
-func (s *httpServer) ask(method, path string, body, reply any) error {
-	var content io.Reader
-	if body != nil {
-		text, err := json.Marshal(body)
+	incoming.Nested = func(transfer *bank.Transfer) error {
+		tcc, err := dtmcli.TccFromQuery(query)
 		if err != nil {
 			return err
 		}
-		content = bytes.NewReader(text)
-	}
-	request, err := http.NewRequest(method, s.base+"/"+path, content)
-	if err != nil {
+		address := "http://" + r.Host + "/bank/"
+		_, err = tcc.CallBranch(transfer, address+"try", address+"confirm", address+"cancel")
 		return err
 	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK || bytes.Contains(text, []byte("FAILURE")) {
-		return fmt.Errorf("%s: %s", path, text)
-	}
-	if reply == nil {
-		return nil
-	}
-	return json.Unmarshal(text, reply)
-}
-
-func fields(t *Transaction) map[string]any {
-	payloads := make([]string, len(t.Payloads))
-	for i, payload := range t.Payloads {
-		payloads[i] = string(payload)
-	}
-	return map[string]any{
-		"gid": t.Gid, "trans_type": t.Mode, "steps": t.Steps, "payloads": payloads, "query_prepared": t.QueryPrepared,
-		"custom_data": t.CustomData, "wait_result": t.WaitResult, "timeout_to_fail": t.TimeoutToFail,
-		"req_extra": t.Extra, "rollback_reason": t.Reason, "protocol": "http",
-	}
-}
-
-// outcome reads what a branch answered.
-func outcome(response *http.Response, err error) error {
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	text, err := io.ReadAll(response.Body)
-	switch {
-	case err != nil:
-		return err
-	case response.StatusCode == http.StatusTooEarly || bytes.Contains(text, []byte("ONGOING")):
-		return fmt.Errorf("%s %w", text, errOngoing)
-	case response.StatusCode == http.StatusConflict || bytes.Contains(text, []byte("FAILURE")):
-		return fmt.Errorf("%s %w", text, errRefused)
-	case response.StatusCode != http.StatusOK:
-		return errors.New(string(text))
-	}
-	return nil
+	return incoming, nil
 }
 
 // serveHTTP answers branch calls, resumes workflows, and runs cases for the test.
 func serveHTTP(listener net.Listener, b *Bank) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/bank/", func(w http.ResponseWriter, r *http.Request) {
-		query := r.URL.Query()
-		incoming := &Incoming{
-			Branch:    branchOf(query),
-			Phase2URL: query.Get("phase2_url"),
-			Transfer:  &bank.Transfer{},
-			Server:    b.servers["http"],
-		}
-		err := json.NewDecoder(r.Body).Decode(incoming.Transfer)
-		if err == nil || errors.Is(err, io.EOF) { // the second phase of XA and a query have no body
+		incoming, err := incomingByHTTP(r)
+		if err == nil {
 			err = b.serve(strings.TrimPrefix(r.URL.Path, "/bank/"), incoming)
 		}
-		answer(w, map[string]string{"dtm_result": "SUCCESS"}, err)
+		answer(w, dtmcli.MapSuccess, err)
 	})
 	mux.HandleFunc("/workflow", func(w http.ResponseWriter, r *http.Request) {
 		data, err := io.ReadAll(r.Body)
 		if err == nil {
-			query := r.URL.Query()
-			_, err = b.workflow(b.servers["http"], query.Get("op"), query.Get("gid"), data)
+			err = workflow.ExecuteByQS(r.URL.Query(), data)
 		}
-		answer(w, map[string]string{"dtm_result": "SUCCESS"}, err)
+		answer(w, dtmcli.MapSuccess, err)
 	})
 	mux.HandleFunc("/run", func(w http.ResponseWriter, r *http.Request) {
 		gid, result, err := b.runCase(r.URL.Query())
@@ -204,22 +162,11 @@ func serveHTTP(listener net.Listener, b *Bank) error {
 	return http.Serve(listener, mux)
 }
 
-func branchOf(query url.Values) Branch {
-	return Branch{query.Get("trans_type"), query.Get("gid"), query.Get("branch_id"), query.Get("op")}
-}
-
 func answer(w http.ResponseWriter, good any, err error) {
-	status := http.StatusOK
-	body := good
 	if err != nil {
-		status = http.StatusInternalServerError
-		if errors.Is(err, errRefused) {
-			status = http.StatusConflict
-		} else if errors.Is(err, errOngoing) {
-			status = http.StatusTooEarly
-		}
-		body = map[string]string{"error": err.Error()}
+		good = err
 	}
+	status, body := dtmcli.Result2HttpJSON(good)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	// The caller may be gone; it asks again then.
