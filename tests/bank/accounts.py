@@ -157,12 +157,11 @@ class SqlAccounts:
         change = change_of(side, query, order)
         account, amount = account_of(side, order), order["amount"]
         balance, frozen, pending = (amount * times for times in change[:3])
-        enough = f" AND balance >= {amount:d}" if change.refusable else ""
         with connection.cursor() as cursor:
             cursor.execute(
                 "UPDATE account SET balance = balance + %s, frozen = frozen + %s, pending = pending + %s"
-                f" WHERE number = %s{enough}",
-                (balance, frozen, pending, account),
+                " WHERE number = %s AND (balance >= %s OR %s)",
+                (balance, frozen, pending, account, amount, not change.refusable),
             )
             if not cursor.rowcount:
                 raise Failure(f"account {account} has too little")
@@ -205,7 +204,8 @@ class SqlAccounts:
                 "CREATE TABLE journal (gid varchar(128) NOT NULL, branch_id varchar(32) NOT NULL,"
                 " op varchar(32) NOT NULL, account int NOT NULL, amount int NOT NULL, at_ms bigint NOT NULL)"
             )
-            run("INSERT INTO account VALUES " + ", ".join(f"({number}, {START}, 0, 0)" for number in numbers))
+            for number in numbers:
+                run("INSERT INTO account VALUES (%s, %s, 0, 0)", (number, START))
 
     def state(self):
         with self.session() as run:
@@ -227,9 +227,9 @@ class SqlAccounts:
         connection = self.connect()
         self.alone(connection)
 
-        def run(statement):
+        def run(statement, parameters=None):
             with connection.cursor() as cursor:
-                cursor.execute(statement)
+                cursor.execute(statement, parameters)
                 return list(cursor.fetchall()) if cursor.description else []
 
         with contextlib.closing(connection):

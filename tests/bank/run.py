@@ -25,8 +25,9 @@ ACCOUNTS = 100
 MOST_AMOUNT = 60
 #: One transfer in so many goes to a closed account.
 CLOSED_ONE_IN = 8
-#: Customers at a time, and how many transfers each has at least.
-CUSTOMERS = 24
+#: Customers at a time, and how many transfers each has at least. A prepared branch keeps its accounts locked.
+CUSTOMERS = {"xa": 8}
+USUAL_CUSTOMERS = 24
 FEWEST_EACH = 5
 #: How long a customer goes on repeating an order of which nothing is known, and how long it waits before.
 PERSISTENCE_SECONDS = 60
@@ -204,7 +205,7 @@ class Run:
                 self._said[transfer.gid] = self._order(transfer)
                 self._done.release()
 
-        several = max(1, min(CUSTOMERS, len(transfers) // FEWEST_EACH))
+        several = max(1, min(CUSTOMERS.get(self.mode, USUAL_CUSTOMERS), len(transfers) // FEWEST_EACH))
         customers = [threading.Thread(target=customer, daemon=True) for _ in range(several)]
         for one in customers:
             one.start()

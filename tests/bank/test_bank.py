@@ -56,7 +56,7 @@ def test_money_is_neither_made_nor_lost(case, databases, count, seed, tmp_path):
     assert not broken, story(result, broken)
     ended = Counter(one.status for one in result.final.values())
     # A run in which nothing happens shows nothing.
-    assert ended["succeed"] > count / 5
+    assert ended["succeed"] > count / 10
     assert len(result.kills) == 3
     assert result.counts["banks", "doubled"] > count / 10
 
