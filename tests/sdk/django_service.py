@@ -36,7 +36,12 @@ settings.configure(
             "reefknot.contrib.django.middleware.BranchMiddleware",
         ],
         "DATABASES": {
-            "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE, "OPTIONS": {"timeout": 30}}
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": DATABASE,
+                "OPTIONS": {"timeout": 30},
+                "ATOMIC_REQUESTS": KIND == "wsgi",
+            }
         },
         "USE_TZ": True,
         **json.loads(OPTIONS),
