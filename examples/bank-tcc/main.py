@@ -22,7 +22,7 @@ def show(when):
     print(
         f"{when:24}", ", ".join(f"{name} {balance} (-{frozen} +{incoming})" for name, balance, frozen, incoming in rows)
     )
-    return {name: balance for name, balance, _, _ in rows}
+    return rows
 
 
 def reserve(tcc, call, name, amount):
@@ -60,4 +60,4 @@ with serving(bank(database)) as url:
 
     for cancelled in (other, transfer):
         tm.wait(cancelled.gid)  # until the server has cancelled every branch
-    assert show("30 to carol: cancelled") == {"alice": 70, "bob": 130, "carol": 0}
+    assert show("30 to carol: cancelled") == [("alice", 70, 0, 0), ("bob", 130, 0, 0), ("carol", 0, 0, 0)]
