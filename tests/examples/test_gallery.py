@@ -61,3 +61,11 @@ def test_a_wrong_name_gets_a_suggestion(capsys):
 def test_options_of_the_other_demo_are_refused(capsys):
     assert main(["demo", next(iter(FOUND)), "--slow"]) == 2
     assert "belong to the transfers" in capsys.readouterr().err
+
+
+def test_an_example_in_go_says_that_go_is_missing(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["demo", "go-and-python"]) == 1
+    said = capsys.readouterr().err
+    assert "needs Go, and there is no go on the PATH" in said
+    assert "golang-go (1.19 or newer)" in said
