@@ -26,8 +26,10 @@ serve: $(STAMP) ## Start the server on ./reefknot.db (http://127.0.0.1:36789)
 test: $(STAMP) ## Run every test
 	$(BIN)/pytest -n 4 --dist loadgroup
 
-# INTEROP_STORES=all runs every case on every store of the server, not only on SQLite.
+# INTEROP_STORES=all runs every case on every store of the server, not only on SQLite. GO_DTM names a built server of
+# DTM for the SDK's tests, or says that it is to be built, which takes minutes of CPU the first time.
 interop: export INTEROP_STORES := all
+interop: export GO_DTM ?= build
 interop: $(STAMP) ## Run clients in Go, Java and Python against started servers, on every store
 	$(BIN)/pytest tests/interop
 

@@ -17,7 +17,7 @@ import pytest
 HERE = Path(__file__).parent
 
 #: How long a build may take that has to fetch everything first, on a machine that is busy otherwise.
-BUILD_SECONDS = 600
+BUILD_SECONDS = 900
 #: How long a case may take; each waits for the server at most a few seconds.
 CASE_SECONDS = 60
 

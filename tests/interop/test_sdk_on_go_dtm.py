@@ -1,7 +1,7 @@
 """The SDK against the released server of DTM, which knows nothing of our additions.
 
-Building that server takes minutes of CPU, so it is asked for: ``GO_DTM=build`` builds it once, and
-``GO_DTM=/path/to/dtm`` uses one that is there.
+Building that server takes minutes of CPU, so it is asked for: ``GO_DTM=build``, which ``make interop``
+sets, builds it once, and ``GO_DTM=/path/to/dtm`` uses one that is there.
 """
 
 # ruff: noqa: PT012 - the block itself is under test: how it is left decides
@@ -143,7 +143,7 @@ def published(on_dtm, bank, topic):
 
 
 def test_messages_topics_and_states(on_dtm, bank):
-    assert len(on_dtm.client.new_gid()) == 22
+    assert len({on_dtm.client.new_gid() for _ in range(3)} - {""}) == 3
     topic = f"topic-{on_dtm.client.msg().gid}"
     on_dtm.looking.subscribe(topic, bank.url("/sub"))
     published(on_dtm, bank, topic)

@@ -19,7 +19,8 @@ from sdk.barrier_connections import LIBRARIES, parts
 
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "barrier_vectors.json").read_text("utf-8"))
-pytestmark = pytest.mark.interop
+# With the other tests that build Go programs: what one compiles the next finds in Go's cache.
+pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("interop")]
 
 
 class GoBranch:
