@@ -28,16 +28,17 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import msgspec
 
 import reefknot
 from reefknot.errors import ReefknotError
-from reefknot.testing.databases.mariadb import MariaDbServer
-from reefknot.testing.databases.postgres import PostgresServer
-from reefknot.testing.databases.redis import RedisServer
 from reefknot.testing.server import ServerProcess
+
+if TYPE_CHECKING:
+    from reefknot.testing.databases.mariadb import MariaDbServer
+    from reefknot.testing.databases.postgres import PostgresServer
 
 #: In an installed package the examples are inside of it, in a checkout they are beside it.
 _PLACES = (Path(reefknot.__file__).parent / "examples", Path(reefknot.__file__).parents[2] / "examples")
@@ -130,22 +131,34 @@ class Servers:
         Raises:
             ExampleError: there is no such server on this machine, or none of that name is known.
         """
-        name = f"example_{secrets.token_hex(4)}"
         try:
-            match need:
-                case "postgres":
-                    if self._postgres is None:
-                        server = PostgresServer(settings={"max_prepared_transactions": "50"})
-                        self._postgres = self._running.enter_context(server)
-                    return "POSTGRES_URL", self._postgres.create_database(name)
-                case "mariadb":
-                    if self._mariadb is None:
-                        self._mariadb = self._running.enter_context(MariaDbServer())
-                    return "MARIADB_URL", self._mariadb.create_database(name)
-                case "redis":
-                    return "REDIS_URL", self._running.enter_context(RedisServer("always")).url
+            return self._url(need, f"example_{secrets.token_hex(4)}")
+        except ModuleNotFoundError as error:
+            text = f"a server of {need} needs {error.name}, which is not installed"
+            raise ExampleError(text, advice=f"pip install 'reefknot[{need}]'") from error
         except RuntimeError as error:
             raise ExampleError(str(error)) from error
+
+    def _url(self, need: str, name: str) -> tuple[str, str]:
+        # Each is imported where it is needed: an example on PostgreSQL wants nothing of Redis.
+        match need:
+            case "postgres":
+                from reefknot.testing.databases.postgres import PostgresServer  # noqa: PLC0415 - as above
+
+                if self._postgres is None:
+                    server = PostgresServer(settings={"max_prepared_transactions": "50"})
+                    self._postgres = self._running.enter_context(server)
+                return "POSTGRES_URL", self._postgres.create_database(name)
+            case "mariadb":
+                from reefknot.testing.databases.mariadb import MariaDbServer  # noqa: PLC0415 - as above
+
+                if self._mariadb is None:
+                    self._mariadb = self._running.enter_context(MariaDbServer())
+                return "MARIADB_URL", self._mariadb.create_database(name)
+            case "redis":
+                from reefknot.testing.databases.redis import RedisServer  # noqa: PLC0415 - as above
+
+                return "REDIS_URL", self._running.enter_context(RedisServer("always")).url
         raise ExampleError(f"no server is known for the need {need!r}")
 
 
