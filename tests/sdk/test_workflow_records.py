@@ -19,6 +19,7 @@ from reefknot import (
     NotFound,
     Ongoing,
     OutcomeUnknown,
+    ReefknotError,
     RolledBack,
     Workflow,
     WorkflowChanged,
@@ -26,7 +27,7 @@ from reefknot import (
 )
 from reefknot.client.ambient import current
 from reefknot.client.transports.urllib3 import Urllib3Transport
-from reefknot.testing.participant import ERROR, FAILURE, ONGOING, Say
+from reefknot.testing.participant import ERROR, FAILURE, OK, ONGOING, Say
 from reefknot.testing.server import LocalServer
 from sdk.workflow_bank import Program, new_gid, raising
 
@@ -318,6 +319,49 @@ def test_the_slower_run_stops_while_the_faster_one_goes_on(server):
         assert (program.state(gid), set(numbers)) == ("succeed", {"fast"})
 
 
+def test_two_runs_that_decide_otherwise(server):
+    """One of them is undoing when the other one returns: that one must not report a success."""
+    returns = threading.Event()
+
+    @workflow("moody")
+    def moody(w: Workflow, bank: str) -> None:
+        w.call(f"{bank}/out", undo=f"{bank}/out/undo")
+        if threading.current_thread().name == "refusing":
+            raise Failure("not today")
+        assert returns.wait(20)
+
+    gid, undoing, undo = new_gid(), threading.Event(), threading.Event()
+
+    def hold(call):
+        undoing.set()
+        assert undo.wait(20), call
+        return OK
+
+    with Program(server, [moody]) as program:
+        program.bank.on("/out/undo", hold)
+        errors = {}
+
+        def run():
+            try:
+                program.run(gid, moody, program.url(""))
+            except ReefknotError as error:
+                errors[threading.current_thread().name] = error
+
+        threads = [threading.Thread(target=run, name=name) for name in ("refusing", "returning")]
+        for thread in threads:
+            thread.start()
+        assert undoing.wait(20)
+        returns.set()
+        threads[1].join(20)
+        assert program.state(gid) == "prepared"
+        undo.set()
+        threads[0].join(20)
+        assert program.state(gid) == "failed"
+        assert isinstance(errors["returning"], Ongoing)
+        assert isinstance(errors["refusing"], RolledBack)
+        assert program.called(gid).count(("/out/undo", "rollback")) == 1
+
+
 def test_a_workflow_that_was_stopped_by_hand(server):
     @workflow("stopped")
     def stopped(w: Workflow, bank: str) -> None:
@@ -576,6 +620,68 @@ def with_many(w, *numbers): ...
 
 
 def with_names(w, **names): ...
+
+
+async def all_at_once(*steps):
+    await asyncio.gather(*steps)
+
+
+async def in_a_group(*steps):
+    async with asyncio.TaskGroup() as group:
+        for step in steps:
+            group.create_task(step)
+
+
+@pytest.mark.parametrize("together", [all_at_once, in_a_group])
+def test_nothing_is_undone_while_it_is_being_done(server, together):
+    """One of three steps is refused while the others are at work."""
+
+    @workflow("gathered")
+    async def gathered(w: AsyncWorkflow, bank: str) -> None:
+        await together(*(w.call(f"{bank}/{name}", undo=f"{bank}/{name}/undo") for name in ("a", "b", "c")))
+
+    gid = new_gid()
+    with Program(server, [gathered]) as program:
+        program.bank.always("/a", Say(seconds=0.3))
+        program.bank.always("/b", Say(409, b"no b", seconds=0.1))
+        program.bank.always("/c", Say(seconds=0.3))
+        with pytest.raises(RolledBack, match="no b"):
+            program.run(gid, gathered, program.url(""))
+        assert program.state(gid) == "failed"
+        assert [path for path, op in program.called(gid) if op == "rollback"] == ["/c/undo", "/a/undo"]
+        # A group cancels the others, whose outcome is then not known.
+        if together is all_at_once:
+            ended = [call.ended for call in program.bank.calls if call.op == "action"]
+            assert all(ended)
+            assert min(call.started for call in program.bank.calls if call.op == "rollback") >= max(ended)
+        assert program.handle({"op": "gathered", "gid": gid}, b'{"bank":"%s"}' % program.url("").encode()).status == 409
+
+
+def test_a_group_with_other_errors_decides_nothing(server):
+    @workflow("group")
+    async def group(w: AsyncWorkflow) -> None:
+        raise ExceptionGroup("both", [Failure("no"), ValueError("oops")])
+
+    gid = new_gid()
+    with Program(server, [group]) as program:
+        with pytest.raises(ExceptionGroup, match="both"):
+            program.run(gid, group)
+        assert program.state(gid) == "prepared"
+
+
+def test_the_end_of_another_transaction_is_not_that_of_the_workflow(server):
+    @workflow("nested")
+    def nested(w: Workflow, bank: str) -> None:
+        with program.client.saga(wait=True) as saga:
+            saga.step(f"{bank}/refused")
+
+    gid = new_gid()
+    with Program(server, [nested]) as program:
+        program.bank.always("/refused", FAILURE)
+        with raising(OutcomeUnknown) as errors:
+            program.run(gid, nested, program.url(""))
+        assert "the function let the end of another transaction through" in errors[0].what
+        assert (errors[0].gid, program.state(gid)) == (gid, "prepared")
 
 
 @pytest.mark.parametrize(

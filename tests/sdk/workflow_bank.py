@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import inspect
 import secrets
+import threading
 
 from reefknot import AsyncClient, Client
 from reefknot.testing.participant import Participant, Say
@@ -35,6 +36,7 @@ class Program:
         self.flows = flows(self.client, functions, callback=self.callback, **options)
         #: What the callback answered.
         self.answers = []
+        self._one_loop = threading.Lock()
         self.bank.on(CALLBACK, self._resumed)
 
     def __enter__(self):
@@ -56,7 +58,9 @@ class Program:
             finally:
                 await self.client.close()
 
-        return asyncio.run(called())
+        # The server may be content before the callback has closed the client, which serves one loop at a time.
+        with self._one_loop:
+            return asyncio.run(called())
 
     def run(self, gid, function, *args, **kwargs):
         return self.now(self.flows.execution(gid).run, function, *args, **kwargs)

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reefknot.client.values import RecordedStep
-from reefknot.errors import OutcomeUnknown, WorkflowChanged
+from reefknot.errors import Failure, OutcomeUnknown, WorkflowChanged
 from reefknot.model import Op
 
 MODE = "workflow"
@@ -136,6 +136,23 @@ def changed(what: str, gid: str, branch_id: str = "") -> WorkflowChanged:
     """The error for code that differs from what is recorded."""
     advice = "run it with the code that started it; or end it with client.force_stop, which undoes nothing"
     return WorkflowChanged(what, gid=gid, branch_id=branch_id, advice=advice)
+
+
+def refusal_in(group: BaseExceptionGroup[BaseException]) -> Failure | None:
+    """The first refusal among the errors of steps that were done at the same time.
+
+    Returns:
+        None if the workflow was decided before, and nothing else is in the group.
+
+    Raises:
+        BaseExceptionGroup: the group, if something else is in it: then nothing is decided.
+    """
+    if group.split((Failure, Decided))[1] is not None:
+        raise group
+    first: BaseException | None = group.subgroup(Failure)
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    return first if isinstance(first, Failure) else None
 
 
 def call_name(url: str) -> str:

@@ -219,6 +219,13 @@ class AsyncWorkflowBranch:
             fix = "call it from the workflow's function itself"
             raise Invalid("branch", f"step {self.branch_id} begins inside step {around.branch_id}", fix)
         self._acted = True
+        self._journal.at_work.add(self.branch_id)
+        try:
+            return await self._done(name, work)
+        finally:
+            self._journal.at_work.discard(self.branch_id)
+
+    async def _done(self, name: str, work: Callable[[], Awaitable[bytes]]) -> bytes:
         try:
             done = await self._journal.begin(self.branch_id, name)
             if done is not None:

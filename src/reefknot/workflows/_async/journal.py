@@ -30,6 +30,8 @@ class AsyncJournal:
 
     def __init__(self, server: AsyncServer, known: Records) -> None:
         self.known = known
+        #: The branch ids of the steps that are being done now.
+        self.at_work: set[str] = set()
         self._server = server
         self._binary = server.address.protocol == "grpc"
         self._stopped: BaseException | None = None

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from reefknot.client._async.server import AsyncServer
 from reefknot.client.branches import BranchIds
+from reefknot.client.environment import AsyncTime
 from reefknot.client.options import TransactionOptions
 from reefknot.client.values import Answer
 from reefknot.errors import Invalid
@@ -18,6 +19,9 @@ from reefknot.xa._async.session import AsyncConnect
 Result = TypeVar("Result")
 #: What undoes or confirms a step: a URL, or a function of the program.
 AsyncFinish = str | Callable[[], Awaitable[object]]
+
+#: How often it is looked whether the last steps have ended, when the function has.
+SETTLE_SECONDS = 0.01
 
 
 class AsyncWorkflow:
@@ -39,6 +43,7 @@ class AsyncWorkflow:
         self._journal = journal
         self._options = options
         self._undo_failed = undo_failed
+        self._time = AsyncTime()
         self._ids = BranchIds()
         self._branches: list[AsyncWorkflowBranch] = []
         self._ended = False
@@ -167,6 +172,11 @@ class AsyncWorkflow:
     def end(self) -> None:
         """Let no further step begin."""
         self._ended = True
+
+    async def settle(self) -> None:
+        """Wait for steps that are still at work: nothing may be undone while it is being done."""
+        while self._journal.at_work:
+            await self._time.sleep(SETTLE_SECONDS)
 
     async def finish(self, op: str) -> None:
         """Phase 2 of every step, newest first; what an earlier run did is left out."""

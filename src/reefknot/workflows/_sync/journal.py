@@ -31,6 +31,8 @@ class Journal:
 
     def __init__(self, server: Server, known: Records) -> None:
         self.known = known
+        #: The branch ids of the steps that are being done now.
+        self.at_work: set[str] = set()
         self._server = server
         self._binary = server.address.protocol == "grpc"
         self._stopped: BaseException | None = None

@@ -18,7 +18,7 @@ from reefknot.client.building import wire_protocol
 from reefknot.client.environment import gid_source
 from reefknot.client.options import Seconds, TransactionOptions, transaction_options
 from reefknot.client.values import TransactionMessage, WorkflowRecord
-from reefknot.errors import Failure, Invalid, NotFound, Ongoing, ReefknotError, RolledBack
+from reefknot.errors import Failure, Invalid, NotFound, Ongoing, OutcomeUnknown, ReefknotError, RolledBack
 from reefknot.model import Op, Status
 from reefknot.wire import names
 from reefknot.wire.outcome import reason_text
@@ -255,8 +255,15 @@ class Workflows:
             refusal = failure
         except Decided:
             pass
+        except RolledBack as error:
+            what = f"the function let the end of another transaction through: {error.what}"
+            advice = "catch it; raise Failure if the workflow is to be rolled back too"
+            raise OutcomeUnknown(what, gid=known.gid, advice=advice) from error
+        except BaseExceptionGroup as group:
+            refusal = records.refusal_in(group)
         finally:
             w.end()
+        w.settle()
         journal.check()
         decision = known.decision or (Decision(Op.COMMIT) if refusal is None else _rollback(refusal))
         if decision.op == Op.COMMIT and refusal is not None:

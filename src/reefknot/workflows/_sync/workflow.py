@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from reefknot.client._sync.server import Server
 from reefknot.client.branches import BranchIds
+from reefknot.client.environment import Time
 from reefknot.client.options import TransactionOptions
 from reefknot.client.values import Answer
 from reefknot.errors import Invalid
@@ -19,6 +20,9 @@ from reefknot.xa._sync.session import Connect
 Result = TypeVar("Result")
 #: What undoes or confirms a step: a URL, or a function of the program.
 Finish = str | Callable[[], object]
+
+#: How often it is looked whether the last steps have ended, when the function has.
+SETTLE_SECONDS = 0.01
 
 
 class Workflow:
@@ -40,6 +44,7 @@ class Workflow:
         self._journal = journal
         self._options = options
         self._undo_failed = undo_failed
+        self._time = Time()
         self._ids = BranchIds()
         self._branches: list[WorkflowBranch] = []
         self._ended = False
@@ -168,6 +173,11 @@ class Workflow:
     def end(self) -> None:
         """Let no further step begin."""
         self._ended = True
+
+    def settle(self) -> None:
+        """Wait for steps that are still at work: nothing may be undone while it is being done."""
+        while self._journal.at_work:
+            self._time.sleep(SETTLE_SECONDS)
 
     def finish(self, op: str) -> None:
         """Phase 2 of every step, newest first; what an earlier run did is left out."""
