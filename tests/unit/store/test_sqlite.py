@@ -4,12 +4,15 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 
 from reefknot.clock import SystemClock
@@ -18,6 +21,7 @@ from reefknot.failpoints import Failpoints, disarmed
 from reefknot.model import Status
 from reefknot.store import open_store
 from reefknot.store.base import Created, Filter, Write
+from reefknot.store.sqlite import host
 from reefknot.store.sqlite.database import PACKAGE
 from reefknot.store.statements import load_migrations, load_statements
 from reefknot.testing.clock import ManualClock
@@ -279,3 +283,23 @@ async def test_a_refused_write_in_a_batch_leaves_the_others(path):
     assert await asyncio.gather(*map(store.write, writes)) == [number != 4 for number in range(10)]
     assert isinstance(writes[0], Write)
     await store.close()
+
+
+def test_a_killed_server_that_left_answers_unread_ends_its_writer_quietly(tmp_path, monkeypatch):
+    async def make():
+        store = await open_store(f"sqlite:///{tmp_path}/w.db", clock=SystemClock(), failpoints=disarmed())
+        await store.close()
+
+    asyncio.run(make())
+    server, writer = socket.socketpair()
+    server.settimeout(20)
+    problems = []
+    monkeypatch.setattr(threading, "excepthook", problems.append)
+    serving = threading.Thread(target=host.serve, args=(writer, tmp_path / "w.db"), daemon=True)
+    serving.start()
+    message = msgspec.msgpack.encode([])
+    server.sendall((len(message).to_bytes(4, "big") + message) * 2)
+    assert server.recv(1, socket.MSG_PEEK)
+    server.close()  # with an answer unread: the other end sees a reset, not an end
+    serving.join(20)
+    assert (serving.is_alive(), problems) == (False, [])

@@ -109,7 +109,9 @@ class WriterProcess:
 def serve(connection: socket.socket, path: Path) -> None:
     """Apply the batches that arrive until the other end is closed."""
     writer = Writer(path)
-    with connection, connection.makefile("rb", buffering=1 << 18) as incoming:
+    # A server that is killed leaves answers unread, which resets the connection: the end, like any other.
+    gone = contextlib.suppress(ConnectionResetError)
+    with connection, connection.makefile("rb", buffering=1 << 18) as incoming, gone:
         while len(head := incoming.read(4)) == 4:
             message = incoming.read(int.from_bytes(head, "big"))
             answer: tuple[str, Plain]
@@ -120,7 +122,7 @@ def serve(connection: socket.socket, path: Path) -> None:
             except ValueError as error:
                 answer = ("refused", str(error))
             encoded = _encode(answer)
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(ConnectionError):
                 connection.sendall(len(encoded).to_bytes(4, "big") + encoded)
     writer.close()
 
