@@ -215,7 +215,13 @@ async def _hang_up(connection):
 
 
 async def _connected(way):
-    return await asyncio.open_connection("127.0.0.1", way.target, limit=_BUFFER_BYTES)
+    connection = await asyncio.open_connection("127.0.0.1", way.target, limit=_BUFFER_BYTES)
+    writer = connection[1]
+    if writer.get_extra_info("sockname") == writer.get_extra_info("peername"):
+        # Nobody listens there, and the kernel gave this end the very same port: it would keep the address out.
+        await _hang_up(connection)
+        raise ConnectionRefusedError(f"port {way.target} was connected with itself")
+    return connection
 
 
 async def _message(reader):

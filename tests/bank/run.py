@@ -36,7 +36,7 @@ PAUSE_SECONDS = 0.25
 KILL_EVERY = 60
 FEWEST_KILLS = 3
 LONGEST_DOWN_SECONDS = 0.5
-STARTS = 3
+START_SECONDS = 60
 REST_SECONDS = 120
 TESTS = Path(__file__).parent.parent
 
@@ -97,10 +97,17 @@ class BankProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join((str(TESTS), os.environ.get("PYTHONPATH", "")))},
             )
         until = time.monotonic() + PATIENCE_SECONDS
-        while exchange(self.port, "/ping") is None:
-            if self._process.poll() is not None or time.monotonic() > until:
+        while not self.answers():
+            if not self.alive or time.monotonic() > until:
                 raise AssertionError(f"{self.name} did not start: {self._log.read_text()[-2000:]}")
             time.sleep(0.02)
+
+    def answers(self):
+        return exchange(self.port, "/ping") is not None
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
 
     def kill(self):
         if self._process is not None:
@@ -180,7 +187,7 @@ class Run:
             settings |= {"port": ports[number], "banks": urls, "own": urls[number]}
             self._banks.append(BankProcess(f"bank {number}", settings, self._folder / f"bank-{number}.log"))
         everything = [self._server, *self._banks]
-        threads = [threading.Thread(target=one.start) for one in everything]
+        threads = [threading.Thread(target=self._start_patiently, args=(one,)) for one in everything]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -229,16 +236,19 @@ class Run:
             victim.kill()
             kills[name] += 1
             time.sleep(rng.uniform(0, LONGEST_DOWN_SECONDS))
-            self._start_again(victim)
+            self._start_patiently(victim)
         return kills
 
-    def _start_again(self, victim):
-        """On a machine with other work, a start can take longer than the patience of one."""
-        for _ in range(STARTS - 1):
-            with contextlib.suppress(AssertionError):
-                return victim.start()
-            victim.kill()
-        return victim.start()
+    def _start_patiently(self, victim):
+        """On a machine with other work, a start can take longer than a start's own patience."""
+        try:
+            victim.start()
+        except AssertionError:
+            until = time.monotonic() + START_SECONDS
+            while not victim.answers():
+                if time.monotonic() > until or not victim.alive:
+                    raise
+                time.sleep(0.1)
 
     def _order(self, transfer):
         """Order one transfer at the payer's bank, again if nothing is known of it; what the bank said last."""
