@@ -90,7 +90,7 @@ def test_workflow_rollback(server, saga):
                 program.run(gid, saga, program.url(""), 30)
             assert (errors[0].gid, errors[0].reason) == (gid, "reason:refused.")
         assert program.state(gid) == "failed"
-        assert program.called(gid) == [OUT, IN, ("/out/undo", "rollback")]
+        assert program.called(gid) == [OUT, IN, ("/in/undo", "rollback"), ("/out/undo", "rollback")]
         assert program.rows(gid, "action") == [("01", "action", "succeed"), ("02", "action", "failed")]
 
 
@@ -114,7 +114,7 @@ def test_workflow_tcc_rollback(server, tcc):
         with pytest.raises(RolledBack):
             program.run(gid, tcc, program.url(""), 30)
         assert program.state(gid) == "failed"
-        assert program.called(gid) == [OUT, IN, ("/out/free", "rollback")]
+        assert program.called(gid) == [OUT, IN, ("/in/free", "rollback"), ("/out/free", "rollback")]
 
 
 @SAGAS

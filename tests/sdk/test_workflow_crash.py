@@ -63,7 +63,7 @@ def test_a_program_that_dies_at_any_request(server, ending, after):
     forward = [("/out", "action"), ("/in", "action")]
     ends = {
         "succeed": [*forward, ("/in/take", "commit"), ("/out/take", "commit")],
-        "failed": [*forward, ("/out/undo", "rollback")],
+        "failed": [*forward, ("/in/undo", "rollback"), ("/out/undo", "rollback")],
     }
     number = 0
     while True:

@@ -150,10 +150,11 @@ def test_workflow_grpc_rollback(server, bank, program):
         program.run(gid, program.saga, bank.url(""))
     assert errors[0].reason == "reason:refused"
     assert server.status(gid) == "failed"
-    assert bank.called(gid) == [OUT, IN, UNDO_OUT]
+    assert bank.called(gid) == [OUT, IN, UNDO_IN, UNDO_OUT]
     assert [(call.branch_id, call.op, call.mode, call.body) for call in bank.calls] == [
         ("01", "action", "workflow", b"30"),
         ("02", "action", "workflow", b"30"),
+        ("02", "rollback", "workflow", b"30"),
         ("01", "rollback", "workflow", b"30"),
     ]
 

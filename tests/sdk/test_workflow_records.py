@@ -1,10 +1,13 @@
 """What workflows record: changed code, the decision, several runs at once, values of every kind and size."""
 
 import asyncio
+import contextlib
 import dataclasses
 import secrets
+import sqlite3
 import threading
 import time
+import urllib.request
 from base64 import b64decode
 from datetime import UTC, datetime
 
@@ -25,6 +28,7 @@ from reefknot import (
     WorkflowChanged,
     workflow,
 )
+from reefknot.barrier.statements import Database, table_sql
 from reefknot.client.ambient import current
 from reefknot.client.transports.urllib3 import Urllib3Transport
 from reefknot.testing.participant import ERROR, FAILURE, OK, ONGOING, Say
@@ -231,13 +235,67 @@ def test_undo_failed_step(server):
     def function(w: Workflow, bank: str) -> None:
         w.call(f"{bank}/out", undo=f"{bank}/out/undo", commit=f"{bank}/out/take")
 
-    for undo, expected in ((False, ["/out"]), (True, ["/out", "/out/undo"])):
+    both = ["/out", "/out/undo"]
+    for undo, expected in ((False, ["/out"]), (True, both), (None, both)):
         flow, gid = workflow("failing", undo_failed_step=undo)(function), new_gid()
         with Program(server, [flow]) as program:
             program.bank.script("/out", [FAILURE])
             with pytest.raises(RolledBack):
                 program.run(gid, flow, program.url(""))
             assert [path for path, _ in program.called(gid)] == expected
+
+
+@pytest.mark.parametrize(("undo", "undone"), [(None, []), (True, ["undone"])])
+def test_function_that_refused_is_undone_only_if_the_workflow_says_so(server, undo, undone):
+    done = []
+
+    @workflow("local", undo_failed_step=undo)
+    def local(w: Workflow) -> None:
+        def reserve() -> None:
+            raise Failure("none left")
+
+        w.do(reserve, undo=lambda: done.append("undone"))
+
+    gid = new_gid()
+    with Program(server, [local]) as program:
+        with pytest.raises(RolledBack, match="none left"):
+            program.run(gid, local)
+        assert done == undone
+
+
+def test_a_copy_of_a_refused_call_that_comes_late_finds_the_barrier(server, tmp_path):
+    """The account had too little when the call came; when its copy comes, there is enough."""
+
+    @workflow("copied")
+    def copied(w: Workflow, bank: str) -> None:
+        w.call(f"{bank}/out", undo=f"{bank}/out/undo")
+
+    path, balance = tmp_path / "bank.db", {"alice": 0}
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(table_sql(Database.SQLITE))
+
+    def book(call, amount):
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            query = {"trans_type": call.mode, "gid": call.gid, "branch_id": call.branch_id, "op": call.op}
+            if not Barrier.from_query(query).passes(connection):
+                return OK
+            if balance["alice"] + amount < 0:
+                connection.rollback()
+                return FAILURE
+            balance["alice"] += amount
+            return OK
+
+    gid = new_gid()
+    with Program(server, [copied]) as program:
+        program.bank.on("/out", lambda call: book(call, -30))
+        program.bank.on("/out/undo", lambda call: book(call, 30))
+        with pytest.raises(RolledBack):
+            program.run(gid, copied, program.url(""))
+        balance["alice"] = 100
+        query = f"trans_type=workflow&gid={gid}&branch_id=01&op=action"
+        with urllib.request.urlopen(f"{program.url('/out')}?{query}", data=b"") as reply:
+            assert reply.status == 200
+    assert balance == {"alice": 100}
 
 
 # --- several runs at once -------------------------------------------------------------------------
@@ -648,7 +706,7 @@ def test_nothing_is_undone_while_it_is_being_done(server, together):
         with pytest.raises(RolledBack, match="no b"):
             program.run(gid, gathered, program.url(""))
         assert program.state(gid) == "failed"
-        assert [path for path, op in program.called(gid) if op == "rollback"] == ["/c/undo", "/a/undo"]
+        assert [path for path, op in program.called(gid) if op == "rollback"] == ["/c/undo", "/b/undo", "/a/undo"]
         # A group cancels the others, whose outcome is then not known.
         if together is all_at_once:
             ended = [call.ended for call in program.bank.calls if call.op == "action"]

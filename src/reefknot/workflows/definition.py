@@ -33,10 +33,10 @@ class Definition(Generic[P, R]):
 
     Attributes:
         name: how the server calls it back.
-        undo_failed_step: whether a step that was refused is undone too.
+        undo_failed_step: whether a step that was refused is undone too; None: if a service refused it.
     """
 
-    def __init__(self, function: Callable[..., Any], name: str, *, undo_failed_step: bool) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, *, undo_failed_step: bool | None) -> None:
         self.name = name
         self.undo_failed_step = undo_failed_step
         self._function = function
@@ -168,7 +168,7 @@ class WorkflowDecorator(Protocol):
     def __call__(self, function: Callable[Concatenate[Workflow, P], R], /) -> WorkflowFunction[P, R]: ...
 
 
-def workflow(name: str, *, undo_failed_step: bool = False) -> WorkflowDecorator:
+def workflow(name: str, *, undo_failed_step: bool | None = None) -> WorkflowDecorator:
     """Make a workflow of a function.
 
         @workflow("transfer")
@@ -185,6 +185,8 @@ def workflow(name: str, *, undo_failed_step: bool = False) -> WorkflowDecorator:
     Args:
         name: how the server calls it back; keep it as long as such workflows are under way.
         undo_failed_step: whether the step that was refused is undone too, which its undo must then allow for.
+            None, as a saga: a call is, because a copy of it may still be under way, and the undo lets the service's
+            barrier keep it out; a function is not.
 
     Raises:
         Invalid: the name is empty, longer than 45 characters or cannot be printed, or the function has no

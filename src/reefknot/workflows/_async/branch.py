@@ -61,7 +61,7 @@ class AsyncWorkflowBranch:
         branch_id: str,
         options: TransactionOptions,
         *,
-        undo_failed: bool,
+        undo_failed: bool | None,
     ) -> None:
         self.gid: str = journal.known.gid
         self.branch_id = branch_id
@@ -98,7 +98,9 @@ class AsyncWorkflowBranch:
         for finish in self._phase_two.values():
             if finish.url and finish.payload is None:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
-        body = await self._act(name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION))
+        body = await self._act(
+            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), outside=True
+        )
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
 
     def channel(self, target: str) -> AsyncStubChannel:
@@ -209,8 +211,15 @@ class AsyncWorkflowBranch:
         """Whether anything confirms or undoes the step."""
         return bool(self._phase_two)
 
-    async def _act(self, name: str, work: Callable[[], Awaitable[bytes]]) -> bytes:
-        """Do the action, or give back what it returned in an earlier run."""
+    async def _act(self, name: str, work: Callable[[], Awaitable[bytes]], *, outside: bool = False) -> bytes:
+        """Do the action, or give back what it returned in an earlier run.
+
+        Args:
+            name: of the step.
+            work: the action.
+            outside: whether a service does it. Then a copy of the call may be under way when it has refused: it
+                is undone too, unless the workflow says otherwise, so that the service's barrier keeps the copy out.
+        """
         if self._acted:
             raise Invalid("branch", f"{self.branch_id} has had its action", "make another one with w.branch()")
         around = current()
@@ -221,11 +230,12 @@ class AsyncWorkflowBranch:
         self._acted = True
         self._journal.at_work.add(self.branch_id)
         try:
-            return await self._done(name, work)
+            undone = outside if self._undo_failed is None else self._undo_failed
+            return await self._done(name, work, undone=undone)
         finally:
             self._journal.at_work.discard(self.branch_id)
 
-    async def _done(self, name: str, work: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _done(self, name: str, work: Callable[[], Awaitable[bytes]], *, undone: bool) -> bytes:
         try:
             done = await self._journal.begin(self.branch_id, name)
             if done is not None:
@@ -238,7 +248,7 @@ class AsyncWorkflowBranch:
             raise
         except Failure as refusal:
             self._phase_two.pop(Op.COMMIT, None)
-            if not self._undo_failed:
+            if not undone:
                 self._phase_two.clear()
             await self._journal.refused(self.branch_id, refusal.reason)
             raise

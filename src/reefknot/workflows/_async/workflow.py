@@ -35,7 +35,13 @@ class AsyncWorkflow:
     """
 
     def __init__(
-        self, server: AsyncServer, journal: AsyncJournal, name: str, options: TransactionOptions, *, undo_failed: bool
+        self,
+        server: AsyncServer,
+        journal: AsyncJournal,
+        name: str,
+        options: TransactionOptions,
+        *,
+        undo_failed: bool | None,
     ) -> None:
         self.gid: str = journal.known.gid
         self.name = name

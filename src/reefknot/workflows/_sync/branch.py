@@ -62,7 +62,7 @@ class WorkflowBranch:
         branch_id: str,
         options: TransactionOptions,
         *,
-        undo_failed: bool,
+        undo_failed: bool | None,
     ) -> None:
         self.gid: str = journal.known.gid
         self.branch_id = branch_id
@@ -99,7 +99,9 @@ class WorkflowBranch:
         for finish in self._phase_two.values():
             if finish.url and finish.payload is None:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
-        body = self._act(name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION))
+        body = self._act(
+            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), outside=True
+        )
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
 
     def channel(self, target: str) -> StubChannel:
@@ -210,8 +212,15 @@ class WorkflowBranch:
         """Whether anything confirms or undoes the step."""
         return bool(self._phase_two)
 
-    def _act(self, name: str, work: Callable[[], bytes]) -> bytes:
-        """Do the action, or give back what it returned in an earlier run."""
+    def _act(self, name: str, work: Callable[[], bytes], *, outside: bool = False) -> bytes:
+        """Do the action, or give back what it returned in an earlier run.
+
+        Args:
+            name: of the step.
+            work: the action.
+            outside: whether a service does it. Then a copy of the call may be under way when it has refused: it
+                is undone too, unless the workflow says otherwise, so that the service's barrier keeps the copy out.
+        """
         if self._acted:
             raise Invalid("branch", f"{self.branch_id} has had its action", "make another one with w.branch()")
         around = current()
@@ -222,11 +231,12 @@ class WorkflowBranch:
         self._acted = True
         self._journal.at_work.add(self.branch_id)
         try:
-            return self._done(name, work)
+            undone = outside if self._undo_failed is None else self._undo_failed
+            return self._done(name, work, undone=undone)
         finally:
             self._journal.at_work.discard(self.branch_id)
 
-    def _done(self, name: str, work: Callable[[], bytes]) -> bytes:
+    def _done(self, name: str, work: Callable[[], bytes], *, undone: bool) -> bytes:
         try:
             done = self._journal.begin(self.branch_id, name)
             if done is not None:
@@ -239,7 +249,7 @@ class WorkflowBranch:
             raise
         except Failure as refusal:
             self._phase_two.pop(Op.COMMIT, None)
-            if not self._undo_failed:
+            if not undone:
                 self._phase_two.clear()
             self._journal.refused(self.branch_id, refusal.reason)
             raise

@@ -36,7 +36,13 @@ class Workflow:
     """
 
     def __init__(
-        self, server: Server, journal: Journal, name: str, options: TransactionOptions, *, undo_failed: bool
+        self,
+        server: Server,
+        journal: Journal,
+        name: str,
+        options: TransactionOptions,
+        *,
+        undo_failed: bool | None,
     ) -> None:
         self.gid: str = journal.known.gid
         self.name = name
