@@ -39,7 +39,7 @@ def test_no_test_names_an_unknown_row():
 
 
 def test_a_row_that_waits_says_for_what():
-    assert {row.waits for row in rows()} == {"", "SDK", "Mongo"}
+    assert {row.waits for row in rows()} == {"", "Mongo"}
 
 
 def test_the_page_is_current():

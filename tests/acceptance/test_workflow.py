@@ -5,7 +5,7 @@ import pytest
 from acceptance.application import Interrupted, Refused, WorkflowClient
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING
 
-SDK = "the requests of the client's loop; its own interface waits for the SDK"
+SDK = "the requests of the client's loop"
 
 
 def transfer(run):

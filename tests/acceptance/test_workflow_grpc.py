@@ -9,7 +9,7 @@ from acceptance.test_workflow import transfer
 from reefknot.testing.participant import ERROR, FAILURE, ONGOING
 from reefknot.wire.proto.workflow_pb2 import WorkflowData
 
-SDK = "the requests of the client's loop; its own interface waits for the SDK"
+SDK = "the requests of the client's loop"
 
 
 @pytest.fixture
