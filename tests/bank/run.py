@@ -29,6 +29,8 @@ CLOSED_ONE_IN = 8
 CUSTOMERS = {"xa": 8}
 USUAL_CUSTOMERS = 24
 FEWEST_EACH = 5
+#: How workflows take the money, in turn; see ``Teller``.
+WAYS = ("called", "held", "local", "xa")
 #: How long a customer goes on repeating an order of which nothing is known, and how long it waits before.
 PERSISTENCE_SECONDS = 60
 PAUSE_SECONDS = 0.25
@@ -168,9 +170,13 @@ class Run:
             order = {"from": payer, "to": paid, "amount": rng.randint(1, MOST_AMOUNT), "wait": rng.random() < 0.25}
             # A message can be sent to open accounts only: its receiver has no way to refuse.
             order["closed"] = self.mode != "msg" and rng.randrange(CLOSED_ONE_IN) == 0
-            # XA needs a database that prepares.
-            ways = ("called", "held", "local", "called" if self._databases[payer % 2][0] == "redis" else "xa")
-            order["way"] = ways[number % len(ways)] if self.mode == "workflow" else ""
+            order["way"] = WAYS[number % len(WAYS)] if self.mode == "workflow" else ""
+            if order["way"] == "xa":
+                # A prepared step keeps its account locked, and a workflow has no time limit: without one order
+                # of the accounts for all, two of them could wait for each other for ever.
+                order["from"], order["to"] = sorted((payer, paid))
+                if self._databases[order["from"] % 2][0] == "redis":
+                    order["way"] = "called"  # Redis prepares nothing
             transfers.append(Transfer(f"{self.mode}.{number}.{name}", order))
         return transfers
 
