@@ -39,7 +39,7 @@ def go_dtm(tmp_path_factory):
     if wanted == "build":
         toolchain("go", "https://go.dev/dl, or apt-get install golang")
         program = str(tmp_path_factory.mktemp("go-dtm") / "dtm")
-        build(["go", "build", "-mod=mod", "-o", program, "github.com/dtm-labs/dtm"], HERE / "dtm")
+        build(["go", "build", "-mod=readonly", "-o", program, "github.com/dtm-labs/dtm"], HERE / "dtm")
     folder, http, grpc = tmp_path_factory.mktemp("dtm-data"), free_port(), free_port()
     settings = (
         f"Store:\n  Driver: boltdb\nConfigUpdateInterval: 1\nHttpPort: {http}\nGrpcPort: {grpc}\nLogLevel: error\n"
