@@ -82,7 +82,9 @@ def test_function_fits_on_a_screen(path):
 
 
 def test_names_say_something():
-    assert [path for path in FILES if VAGUE_NAMES & {path.stem, *path.relative_to(SRC).parts}] == []
+    # In compat the names are those of the libraries that are replaced.
+    own = [path for path in FILES if path.relative_to(SRC).parts[0] != "compat"]
+    assert [path for path in own if VAGUE_NAMES & {path.stem, *path.relative_to(SRC).parts}] == []
 
 
 def test_the_pure_part_is_there():
