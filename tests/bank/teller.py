@@ -29,9 +29,12 @@ class Teller:
         self._accounts = accounts
         self._banks = banks
         self._own = own
-        # A copy of a call can be accepted after the call was refused for lack of money: so that is undone too.
-        self._function = workflow("transfer", undo_failed_step=True)(self._work)
-        self.workflows = Workflows(client, [self._function], callback=f"{own}/workflow", request_timeout=3)
+        self._transfer = workflow("transfer")(self._work)
+        # Of two runs of one workflow, one can be refused for lack of money and the other not, a moment later:
+        # what is done in this program is then undone only if that is said.
+        self._local_transfer = workflow("local transfer", undo_failed_step=True)(self._work)
+        functions = [self._transfer, self._local_transfer]
+        self.workflows = Workflows(client, functions, callback=f"{own}/workflow", request_timeout=3)
 
     def transfer(self, mode, gid, order):
         """Start a transfer.
@@ -82,7 +85,8 @@ class Teller:
         return msg.outcome.status
 
     def _workflow(self, gid, order):
-        self.workflows.execution(gid, retry_every=RESUME_SECONDS).run(self._function, order)
+        function = self._local_transfer if order["way"] == "local" else self._transfer
+        self.workflows.execution(gid, retry_every=RESUME_SECONDS).run(function, order)
         return "succeed"
 
     def _work(self, w: Workflow, order: dict[str, Any]) -> None:
