@@ -8,6 +8,7 @@ import secrets
 
 import pytest
 
+from bank.run import USUAL_TRANSFERS
 from conftest import missing
 from reefknot.testing.databases import mariadb as mariadb_server
 from reefknot.testing.databases.mysql import MySqlServer, find_program
@@ -16,7 +17,7 @@ from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 def pytest_addoption(parser):
     group = parser.getgroup("bank")
-    group.addoption("--bank-transfers", type=int, default=40, help="how many transfers each run does")
+    group.addoption("--bank-transfers", type=int, default=USUAL_TRANSFERS, help="how many transfers each run does")
     group.addoption("--bank-seed", type=int, help="repeat a run with this seed")
 
 
@@ -60,7 +61,7 @@ def databases(request):
 
 @pytest.fixture
 def count(request):
-    return request.config.getoption("bank_transfers", 40)
+    return request.config.getoption("bank_transfers", USUAL_TRANSFERS)
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from reefknot.testing.history import Ack, Effect, History, Stored, stored
 from reefknot.testing.server import PATIENCE_SECONDS, ServerProcess, free_port
 
 ACCOUNTS = 100
+#: What a run does unless more is asked for.
+USUAL_TRANSFERS = 30
 MOST_AMOUNT = 60
 #: One transfer in so many goes to a closed account.
 CLOSED_ONE_IN = 8
