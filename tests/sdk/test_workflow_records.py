@@ -263,6 +263,32 @@ def test_function_that_refused_is_undone_only_if_the_workflow_says_so(server, un
         assert done == undone
 
 
+def test_step_with_a_barrier_of_a_table_of_its_own_is_undone_though_it_refused(server, tmp_path):
+    path = tmp_path / "own.db"
+
+    @workflow("own")
+    def own(w: Workflow) -> None:
+        def take(barrier: Barrier) -> None:
+            with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+                assert barrier.passes(connection)
+                raise Failure("none left")
+
+        def give_back(barrier: Barrier) -> None:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                barrier.call(connection, lambda _: pytest.fail("there is nothing to undo"))
+
+        w.branch(table="kept").on_rollback(give_back).do(take)
+
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(table_sql(Database.SQLITE, "kept"))
+    gid = new_gid()
+    with Program(server, [own]) as program, pytest.raises(RolledBack, match="none left"):
+        program.run(gid, own)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT op, reason FROM kept WHERE gid = ? ORDER BY op", (gid,)).fetchall()
+    assert rows == [("action", "rollback"), ("rollback", "rollback")]
+
+
 def test_a_copy_of_a_refused_call_that_comes_late_finds_the_barrier(server, tmp_path):
     """The account had too little when the call came; when its copy comes, there is enough."""
 

@@ -33,7 +33,7 @@ class Definition(Generic[P, R]):
 
     Attributes:
         name: how the server calls it back.
-        undo_failed_step: whether a step that was refused is undone too; None: if a service refused it.
+        undo_failed_step: whether a step that was refused is undone too; None: if a barrier guards it.
     """
 
     def __init__(self, function: Callable[..., Any], name: str, *, undo_failed_step: bool | None) -> None:
@@ -185,8 +185,8 @@ def workflow(name: str, *, undo_failed_step: bool | None = None) -> WorkflowDeco
     Args:
         name: how the server calls it back; keep it as long as such workflows are under way.
         undo_failed_step: whether the step that was refused is undone too, which its undo must then allow for.
-            None, as a saga: a call is, because a copy of it may still be under way, and the undo lets the service's
-            barrier keep it out; a function is not.
+            None: one that a barrier guards is, as in a saga (a call, ``xa``, ``branch().do``), because a copy of it
+            may still be under way and the undo lets the barrier keep it out; a function of ``do`` is not.
 
     Raises:
         Invalid: the name is empty, longer than 45 characters or cannot be printed, or the function has no

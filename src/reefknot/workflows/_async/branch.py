@@ -62,6 +62,7 @@ class AsyncWorkflowBranch:
         options: TransactionOptions,
         *,
         undo_failed: bool | None,
+        table: str = "",
     ) -> None:
         self.gid: str = journal.known.gid
         self.branch_id = branch_id
@@ -69,6 +70,7 @@ class AsyncWorkflowBranch:
         self._journal = journal
         self._options = options
         self._undo_failed = undo_failed
+        self._table = table
         self._phase_two: dict[str, AsyncPhaseTwo] = {}
         self._acted = False
 
@@ -99,7 +101,7 @@ class AsyncWorkflowBranch:
             if finish.url and finish.payload is None:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
         body = await self._act(
-            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), outside=True
+            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), guarded=True
         )
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
 
@@ -127,8 +129,8 @@ class AsyncWorkflowBranch:
             returns: as for ``AsyncWorkflow.do``.
             name: as for ``AsyncWorkflow.do``.
         """
-        barrier = AsyncBarrier(records.MODE, *self._identity(Op.ACTION))
-        return await self.recorded(lambda: work(barrier), described=work, returns=returns, name=name)
+        barrier = AsyncBarrier(records.MODE, *self._identity(Op.ACTION), table=self._table)
+        return await self.recorded(lambda: work(barrier), described=work, returns=returns, name=name, guarded=True)
 
     async def recorded(
         self,
@@ -137,6 +139,7 @@ class AsyncWorkflowBranch:
         described: Callable[..., Any],
         returns: type[Result] | None = None,
         name: str = "",
+        guarded: bool = False,
     ) -> Result:
         """Do work whose result is recorded.
 
@@ -145,13 +148,15 @@ class AsyncWorkflowBranch:
             described: the caller's function, whose name and annotation count.
             returns: what it returns, where no annotation says it.
             name: of the step.
+            guarded: whether the step's barrier stands before the work.
         """
         kind = values.returned_kind(described) if returns is None else returns
 
         async def encoded() -> bytes:
             return values.encode(await work(), kind, self._what)
 
-        data = await self._act(name or f"do {getattr(described, '__name__', type(described).__name__)}", encoded)
+        name = name or f"do {getattr(described, '__name__', type(described).__name__)}"
+        data = await self._act(name, encoded, guarded=guarded)
         result: Result = values.decode(data, kind, self._what)
         return result
 
@@ -174,7 +179,7 @@ class AsyncWorkflowBranch:
         async def recorded() -> bytes:
             return await self._prepared(AsyncSession(connect, self._branch(Op.ACTION), table), work, kind)
 
-        data = await self._act(name or "xa", recorded)
+        data = await self._act(name or "xa", recorded, guarded=True)
         result: Result = values.decode(data, kind, self._what)
         return result
 
@@ -211,14 +216,15 @@ class AsyncWorkflowBranch:
         """Whether anything confirms or undoes the step."""
         return bool(self._phase_two)
 
-    async def _act(self, name: str, work: Callable[[], Awaitable[bytes]], *, outside: bool = False) -> bytes:
+    async def _act(self, name: str, work: Callable[[], Awaitable[bytes]], *, guarded: bool) -> bytes:
         """Do the action, or give back what it returned in an earlier run.
 
         Args:
             name: of the step.
             work: the action.
-            outside: whether a service does it. Then a copy of the call may be under way when it has refused: it
-                is undone too, unless the workflow says otherwise, so that the service's barrier keeps the copy out.
+            guarded: whether a barrier stands before it, a service's or the step's own. Then it is undone though
+                it has refused, unless the workflow says otherwise: another copy of it may still be under way, and
+                the undo lets the barrier keep that out.
         """
         if self._acted:
             raise Invalid("branch", f"{self.branch_id} has had its action", "make another one with w.branch()")
@@ -230,7 +236,7 @@ class AsyncWorkflowBranch:
         self._acted = True
         self._journal.at_work.add(self.branch_id)
         try:
-            undone = outside if self._undo_failed is None else self._undo_failed
+            undone = guarded if self._undo_failed is None else self._undo_failed
             return await self._done(name, work, undone=undone)
         finally:
             self._journal.at_work.discard(self.branch_id)
@@ -301,7 +307,11 @@ class AsyncWorkflowBranch:
         else:
             called = how
             self._add_finish(
-                op, field, AsyncPhaseTwo(function=lambda: called(AsyncBarrier(records.MODE, *self._identity(op))))
+                op,
+                field,
+                AsyncPhaseTwo(
+                    function=lambda: called(AsyncBarrier(records.MODE, *self._identity(op), table=self._table))
+                ),
             )
         return self
 

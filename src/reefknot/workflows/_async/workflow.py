@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from reefknot.barrier.core import checked_table
 from reefknot.client._async.server import AsyncServer
 from reefknot.client.branches import BranchIds
 from reefknot.client.environment import AsyncTime
@@ -54,17 +55,22 @@ class AsyncWorkflow:
         self._branches: list[AsyncWorkflowBranch] = []
         self._ended = False
 
-    def branch(self) -> AsyncWorkflowBranch:
+    def branch(self, *, table: str = "") -> AsyncWorkflowBranch:
         """A step whose parts are said one by one; its functions get a barrier.
 
+        Args:
+            table: the barrier's table; the usual one if empty.
+
         Raises:
-            Invalid: the 99 numbers are used up, or the function has ended.
+            Invalid: the 99 numbers are used up, or the function has ended; or the table's name cannot stand in a
+                statement.
         """
         self._journal.check()
         if self._ended:
             raise Invalid("branch", "is made after the workflow's function has ended", "begin steps in the function")
+        table = checked_table(table) if table else ""
         branch = AsyncWorkflowBranch(
-            self._server, self._journal, self._ids.next(), self._options, undo_failed=self._undo_failed
+            self._server, self._journal, self._ids.next(), self._options, undo_failed=self._undo_failed, table=table
         )
         self._branches.append(branch)
         return branch
@@ -94,7 +100,8 @@ class AsyncWorkflow:
             What the service answered. A replay gives back the same body, always with status 200 over HTTP.
 
         Raises:
-            Failure: it refused. The step has nothing to undo; catch it to go another way, or let it roll back.
+            Failure: it refused. Catch it to go another way, or let it roll back; the step is undone then too, as in
+                a saga.
             Ongoing, OutcomeUnknown, ServerUnavailable: no answer yet, or no clear one. Let it leave the function:
                 the server resumes the workflow, which calls again.
             WorkflowChanged: another step was recorded in this place.

@@ -63,6 +63,7 @@ class WorkflowBranch:
         options: TransactionOptions,
         *,
         undo_failed: bool | None,
+        table: str = "",
     ) -> None:
         self.gid: str = journal.known.gid
         self.branch_id = branch_id
@@ -70,6 +71,7 @@ class WorkflowBranch:
         self._journal = journal
         self._options = options
         self._undo_failed = undo_failed
+        self._table = table
         self._phase_two: dict[str, PhaseTwo] = {}
         self._acted = False
 
@@ -100,7 +102,7 @@ class WorkflowBranch:
             if finish.url and finish.payload is None:
                 finish.payload = encode(data, binary=is_grpc(finish.url))
         body = self._act(
-            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), outside=True
+            name or f"call {records.call_name(url)}", lambda: self._called(url, payload, Op.ACTION), guarded=True
         )
         return Answer(0 if is_grpc(url) else HTTP_OK, body)
 
@@ -128,8 +130,8 @@ class WorkflowBranch:
             returns: as for ``Workflow.do``.
             name: as for ``Workflow.do``.
         """
-        barrier = Barrier(records.MODE, *self._identity(Op.ACTION))
-        return self.recorded(lambda: work(barrier), described=work, returns=returns, name=name)
+        barrier = Barrier(records.MODE, *self._identity(Op.ACTION), table=self._table)
+        return self.recorded(lambda: work(barrier), described=work, returns=returns, name=name, guarded=True)
 
     def recorded(
         self,
@@ -138,6 +140,7 @@ class WorkflowBranch:
         described: Callable[..., Any],
         returns: type[Result] | None = None,
         name: str = "",
+        guarded: bool = False,
     ) -> Result:
         """Do work whose result is recorded.
 
@@ -146,13 +149,15 @@ class WorkflowBranch:
             described: the caller's function, whose name and annotation count.
             returns: what it returns, where no annotation says it.
             name: of the step.
+            guarded: whether the step's barrier stands before the work.
         """
         kind = values.returned_kind(described) if returns is None else returns
 
         def encoded() -> bytes:
             return values.encode(work(), kind, self._what)
 
-        data = self._act(name or f"do {getattr(described, '__name__', type(described).__name__)}", encoded)
+        name = name or f"do {getattr(described, '__name__', type(described).__name__)}"
+        data = self._act(name, encoded, guarded=guarded)
         result: Result = values.decode(data, kind, self._what)
         return result
 
@@ -175,7 +180,7 @@ class WorkflowBranch:
         def recorded() -> bytes:
             return self._prepared(Session(connect, self._branch(Op.ACTION), table), work, kind)
 
-        data = self._act(name or "xa", recorded)
+        data = self._act(name or "xa", recorded, guarded=True)
         result: Result = values.decode(data, kind, self._what)
         return result
 
@@ -212,14 +217,15 @@ class WorkflowBranch:
         """Whether anything confirms or undoes the step."""
         return bool(self._phase_two)
 
-    def _act(self, name: str, work: Callable[[], bytes], *, outside: bool = False) -> bytes:
+    def _act(self, name: str, work: Callable[[], bytes], *, guarded: bool) -> bytes:
         """Do the action, or give back what it returned in an earlier run.
 
         Args:
             name: of the step.
             work: the action.
-            outside: whether a service does it. Then a copy of the call may be under way when it has refused: it
-                is undone too, unless the workflow says otherwise, so that the service's barrier keeps the copy out.
+            guarded: whether a barrier stands before it, a service's or the step's own. Then it is undone though
+                it has refused, unless the workflow says otherwise: another copy of it may still be under way, and
+                the undo lets the barrier keep that out.
         """
         if self._acted:
             raise Invalid("branch", f"{self.branch_id} has had its action", "make another one with w.branch()")
@@ -231,7 +237,7 @@ class WorkflowBranch:
         self._acted = True
         self._journal.at_work.add(self.branch_id)
         try:
-            undone = outside if self._undo_failed is None else self._undo_failed
+            undone = guarded if self._undo_failed is None else self._undo_failed
             return self._done(name, work, undone=undone)
         finally:
             self._journal.at_work.discard(self.branch_id)
@@ -297,7 +303,11 @@ class WorkflowBranch:
             self._add_finish(op, field, PhaseTwo(url, payload))
         else:
             called = how
-            self._add_finish(op, field, PhaseTwo(function=lambda: called(Barrier(records.MODE, *self._identity(op)))))
+            self._add_finish(
+                op,
+                field,
+                PhaseTwo(function=lambda: called(Barrier(records.MODE, *self._identity(op), table=self._table))),
+            )
         return self
 
     def _add_finish(self, op: str, field: str, finish: PhaseTwo) -> None:
