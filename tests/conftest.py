@@ -19,7 +19,7 @@ from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
 #: Folders whose tests run one after the other, also where there are several processes: those of one want the
 #: machine for themselves, those of the others share programs that take long to build or servers to start.
-TOGETHER = ("chaos", "interop", "bank", "examples")
+TOGETHER = ("crash", "chaos", "interop", "bank", "examples")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
