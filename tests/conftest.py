@@ -17,9 +17,9 @@ from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
-#: Folders whose tests run one after the other, also where there are several processes: those of one want the
+#: Folders, and a file, whose tests run one after the other, also where there are several processes: those of one want the
 #: machine for themselves, those of the others share programs that take long to build or servers to start.
-TOGETHER = ("crash", "chaos", "interop", "bank", "examples")
+TOGETHER = ("crash", "chaos", "interop", "bank", "examples", "test_other_versions.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from reefknot.testing.databases.processes import free_port, send, wait_until_gone
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 def find_program() -> str | None:

@@ -16,7 +16,7 @@ from typing import Self
 
 from reefknot.testing.databases.processes import free_port
 
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 #: Directories that hold servers but are not in every user's PATH.
 _SYSTEM_PATH = "/usr/sbin:/usr/local/sbin:/usr/libexec"

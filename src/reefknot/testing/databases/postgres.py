@@ -19,7 +19,7 @@ from reefknot.testing.databases.processes import family, find_bundled, free_port
 
 #: Where Debian, its children and other systems put the server's programs.
 _PROGRAM_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/*/bin")
-_START_SECONDS = 60.0
+_START_SECONDS = 120.0
 
 #: Names the folder with ``initdb`` and ``postgres``, or a Python package that brings them.
 VARIABLE = "TEST_POSTGRES"

@@ -20,7 +20,7 @@ import hiredis
 
 from reefknot.testing.databases.processes import find_bundled, free_port, send, version_of, wait_until_gone
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 _SLOTS = 16384
 _CLUSTER_DISTANCE = 10_000
 _HIGHEST_PORT = 65_535

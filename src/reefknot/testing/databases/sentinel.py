@@ -15,7 +15,7 @@ from typing import Any, Self
 from reefknot.testing.databases.processes import free_port
 from reefknot.testing.databases.redis import RedisServer, exchange, find_program
 
-_START_SECONDS = 30.0
+_START_SECONDS = 60.0
 
 
 class RedisSentinel:
