@@ -17,8 +17,8 @@ from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
-#: Folders, and a file, whose tests run one after the other, also where there are several processes: those of one want the
-#: machine for themselves, those of the others share programs that take long to build or servers to start.
+#: Folders, and a file, whose tests run one after the other, also where there are several processes: some want
+#: the machine for themselves, others share programs that take long to build or servers that take long to start.
 TOGETHER = ("crash", "chaos", "interop", "bank", "examples", "test_other_versions.py")
 
 
