@@ -22,6 +22,8 @@ from reefknot.testing.databases.postgres import PostgresServer, find_programs
 TOGETHER = ("crash", "chaos", "interop", "bank", "examples", "test_other_versions.py")
 
 
+# First: what distributes the tests reads the groups in this very hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = next((name for name in item.path.relative_to(item.config.rootpath).parts if name in TOGETHER), None)

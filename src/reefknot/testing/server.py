@@ -9,7 +9,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,6 +28,7 @@ from reefknot.node import Node
 from reefknot.store import open_store
 from reefknot.store.base import Store
 from reefknot.testing.clock import ShiftedClock
+from reefknot.testing.databases.processes import free_port
 
 #: How long a test waits for something that should take milliseconds.
 PATIENCE_SECONDS = 20.0
@@ -323,11 +323,3 @@ class ServerProcess(Client):
     def log_text(self) -> str:
         """What the process wrote."""
         return self._log.read_text(errors="replace") if self._log and self._log.exists() else ""
-
-
-def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -6,11 +6,16 @@ import contextlib
 import importlib.util
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+#: Below the ports that systems give to outgoing connections: while a server is down, none of those may take its
+#: place. A Redis cluster also uses each of its ports plus 10,000.
+PORTS = range(12_000, 22_000)
 
 
 def find_bundled(place: str, program: str) -> Path | None:
@@ -42,10 +47,16 @@ def version_of(program: str) -> tuple[int, ...]:
 
 
 def free_port() -> int:
-    """A TCP port of this machine on which nobody listens now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
+    """A TCP port of 127.0.0.1 on which nobody listens now.
+
+    Raises:
+        OSError: none was found in many tries.
+    """
+    for _ in range(1_000):
+        port = PORTS[secrets.randbelow(len(PORTS))]
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError(f"found no free TCP port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
 
 
 def family(pid: int) -> list[int]:
