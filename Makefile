@@ -24,7 +24,7 @@ serve: $(STAMP) ## Start the server on ./reefknot.db (http://127.0.0.1:36789)
 
 # Most tests wait for processes, disks and clocks: four of them at once fill two cores.
 test: $(STAMP) ## Run every test
-	$(BIN)/pytest -n 4 --dist loadgroup
+	$(BIN)/pytest -n 4
 
 # INTEROP_STORES=all runs every case on every store of the server, not only on SQLite. GO_DTM names a built server of
 # DTM for the SDK's tests, or says that it is to be built, which takes minutes of CPU the first time.

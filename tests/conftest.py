@@ -10,6 +10,7 @@ import secrets
 from types import SimpleNamespace
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from reefknot.testing.databases import etcd as etcd_server
 from reefknot.testing.databases import mariadb as mariadb_server
@@ -17,18 +18,31 @@ from reefknot.testing.databases import mysql as mysql_server
 from reefknot.testing.databases import redis as redis_server
 from reefknot.testing.databases.postgres import PostgresServer, find_programs
 
-#: Folders, and a file, whose tests run one after the other, also where there are several processes: some want
-#: the machine for themselves, others share programs that take long to build or servers that take long to start.
-TOGETHER = ("crash", "chaos", "interop", "bank", "examples", "test_other_versions.py")
+#: Folders and files whose tests run one after the other, also where there are several processes, and what they
+#: have in common: some want the machine for themselves, others share programs that take long to build, servers
+#: that take long to start, or what the tests before them have found.
+TOGETHER = {
+    "bank": "bank",
+    "chaos": "chaos",
+    "crash": "crash",
+    "examples": "examples",
+    "interop": "interop",
+    "test_barrier_go.py": "interop",
+    "test_fuzz.py": "fuzz",
+    "test_other_versions.py": "other versions",
+}
 
 
-# First: what distributes the tests reads the groups in this very hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        folder = next((name for name in item.path.relative_to(item.config.rootpath).parts if name in TOGETHER), None)
-        if folder is not None:
-            item.add_marker(pytest.mark.xdist_group(folder))
+class OneByOne(LoadScopeScheduling):
+    """Gives each process one test at a time, and all that belong together to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return next((TOGETHER[part] for part in path.split("/") if part in TOGETHER), nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> OneByOne:
+    return OneByOne(config, log)
 
 
 def missing(server: str, remedy: str) -> None:

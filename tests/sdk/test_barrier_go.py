@@ -20,7 +20,7 @@ from sdk.barrier_connections import LIBRARIES, parts
 HERE = Path(__file__).parent
 VECTORS = json.loads((HERE / "barrier_vectors.json").read_text("utf-8"))
 # With the other tests that build Go programs: what one compiles the next finds in Go's cache.
-pytestmark = [pytest.mark.interop, pytest.mark.xdist_group("interop")]
+pytestmark = pytest.mark.interop
 
 
 class GoBranch:

@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 
 from reefknot.testing.server import ServerProcess
 
-#: The last tests look at what the ones before have come to.
-pytestmark = pytest.mark.xdist_group("fuzz")
-
 POSTS = ["prepare", "submit", "abort", "forceStop", "resetNextCronTime", "prepareWorkflow"]
 POSTS += ["registerBranch", "registerTccBranch", "registerXaBranch"]
 GETS = ["version", "newGid", "query", "all", "resetCronTime", "subscribe", "unsubscribe", "scanKV", "queryKV"]
