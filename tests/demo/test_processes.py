@@ -46,7 +46,8 @@ def started(processes: Processes, tmp_path) -> list[int]:
     log = tmp_path / "log"
     processes.start("stubborn", [sys.executable, "-c", STUBBORN], os.environ, log)
     until = time.monotonic() + 20
-    while not log_tail(log) and time.monotonic() < until:
+    # The whole line, not what a reader sees of it in the middle of the write.
+    while not log.read_bytes().endswith(b"\n") and time.monotonic() < until:
         time.sleep(0.01)
     return [int(word) for word in log_tail(log).split()]
 

@@ -1,6 +1,7 @@
 """A message and a local transaction on every library and database that the barrier takes."""
 
 import asyncio
+import contextlib
 import secrets
 
 import pytest
@@ -54,7 +55,8 @@ def business(request):
     library = LIBRARIES[request.param]
     database = library("").database
     url = request.getfixturevalue(f"{'postgres' if database is Database.POSTGRES else database}_database")
-    return Business(library(url), "own_barrier" if database is Database.MYSQL else "")
+    with contextlib.closing(Business(library(url), "own_barrier" if database is Database.MYSQL else "")) as business:
+        yield business
 
 
 def send(server, business, gid, receiver, *, fails):

@@ -57,7 +57,7 @@ def test_the_page_runs(surroundings, capsys):
     asyncio.run(names["transfer"]())
     server.settle()
     printed = capsys.readouterr().out
-    assert "sorry: url:" in printed
+    assert "sorry: reason:refused." in printed
     assert "failed" in printed
     with contextlib.closing(names["connection"]) as connection:
         assert connection.execute("SELECT balance FROM account").fetchone() == (70,)

@@ -135,7 +135,7 @@ def test_workflow_resumed(server, saga, answer, told):
         assert program.cron() == [gid]
         assert program.state(gid) == "succeed"
         assert program.called(gid) == [OUT, IN, IN]
-        assert [answer.status for answer in program.answers] == [200]
+        assert [answer.status for answer in program.answers(1)] == [200]
 
 
 @pytest.mark.conformance("TestWorkflowResumeSkip")

@@ -5,6 +5,7 @@ import contextlib
 import inspect
 import secrets
 import threading
+import time
 
 from reefknot import AsyncClient, Client
 from reefknot.testing.participant import Participant, Say
@@ -34,8 +35,7 @@ class Program:
         self.client = kind(url or server.url, transport=options.pop("transport", None))
         self.callback = options.pop("callback", "") or self.bank.url(CALLBACK)
         self.flows = flows(self.client, functions, callback=self.callback, **options)
-        #: What the callback answered.
-        self.answers = []
+        self._answers = []
         self._one_loop = threading.Lock()
         self.bank.on(CALLBACK, self._resumed)
 
@@ -82,6 +82,13 @@ class Program:
         """The operations that the bank was called with, without the callback's."""
         return [(call.path, call.op) for call in self.bank.calls if call.gid == gid and call.path != CALLBACK]
 
+    def answers(self, count):
+        """The first answers of the callback; the server may be content before they are given."""
+        until = time.monotonic() + 10
+        while len(self._answers) < count and time.monotonic() < until:
+            time.sleep(0.01)
+        return self._answers
+
     def state(self, gid):
         return self.server.status(gid)
 
@@ -95,7 +102,7 @@ class Program:
     def _resumed(self, call):
         query = {"gid": call.gid, "op": call.op, "branch_id": call.branch_id, "trans_type": call.mode}
         answer = self.handle(query, call.body)
-        self.answers.append(answer)
+        self._answers.append(answer)
         return Say(answer.status, answer.body)
 
 

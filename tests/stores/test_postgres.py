@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 import asyncpg
 import pytest
 
+from conftest import missing
 from reefknot.clock import SystemClock
 from reefknot.errors import ConfigError
 from reefknot.failpoints import Failpoints, disarmed
@@ -235,16 +237,30 @@ def pgbouncer(server, directory):
     if user:
         for path in (directory, directory / "users", directory / "ini"):
             shutil.chown(path, user)
-    command = [shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin"), "-q", str(directory / "ini")]
-    process = subprocess.Popen(command, user=user, cwd="/")
+    program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        missing("pgbouncer", "apt-get install pgbouncer")
+    process = subprocess.Popen([program, "-q", str(directory / "ini")], user=user, cwd="/")
     try:
+        wait_until_it_listens(port)
         yield server.url.replace(f":{server.port}/", f":{port}/")
     finally:
-        process.terminate()
-        process.wait(10)
+        # At once: what asks politely may wait for connections.
+        process.kill()
+        process.wait()
 
 
-@pytest.mark.skipif(not shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin"), reason="no pgbouncer")
+def wait_until_it_listens(port, seconds=20):
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < until, f"nothing listens on port {port} after {seconds} s"
+            time.sleep(0.02)
+
+
 async def test_behind_a_transaction_pooler(postgres, schema):
     import tempfile
     from pathlib import Path

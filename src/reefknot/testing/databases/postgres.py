@@ -101,6 +101,7 @@ class PostgresServer:
             if self._user:
                 for path in (self._directory, password):
                     shutil.chown(path, self._user)
+                self._programs = self._within_reach(self._user)
             self._initdb(password)
             self.start()
             self._create_database("test")
@@ -173,6 +174,20 @@ class PostgresServer:
     @property
     def _log(self) -> Path:
         return self._directory / "log"
+
+    def _within_reach(self, user: str) -> Path:
+        """The programs, or a copy of them where the user may not go: a checkout in a private folder has a wheel's."""
+        try:
+            subprocess.run(  # noqa: S603 - as above
+                [str(self._programs / "postgres"), "--version"], user=user, cwd="/", capture_output=True, check=True
+            )
+        except PermissionError:
+            # A wheel keeps the libraries of its programs in a folder beside its package.
+            package = self._programs.parents[1]
+            for folder in package.parent.glob(f"{package.name}*"):
+                shutil.copytree(folder, self._directory / "wheel" / folder.name, symlinks=True)
+            return self._directory / "wheel" / self._programs.relative_to(package.parent)
+        return self._programs
 
     def _initdb(self, password: Path) -> None:
         command = [str(self._programs / "initdb"), "-D", str(self._directory / "data"), "-U", "reefknot", "-A"]
