@@ -1,5 +1,7 @@
 """Workflows over HTTP: DTM's own tests of them, with a real server, a real service and a real callback."""
 
+import json
+
 import pytest
 
 from reefknot import (
@@ -136,6 +138,17 @@ def test_workflow_resumed(server, saga, answer, told):
         assert program.state(gid) == "succeed"
         assert program.called(gid) == [OUT, IN, IN]
         assert [answer.status for answer in program.answers(1)] == [200]
+
+
+def test_what_broke_a_workflow_stays_in_its_own_log(server, caplog):
+    @workflow("broken")
+    def broken(w: Workflow) -> None:
+        raise ConnectionError("postgres://bank:secret@db refused")
+
+    with Program(server, [broken]) as program:
+        answer = program.handle({"op": "broken", "gid": new_gid()}, b"{}")
+        assert (answer.status, json.loads(answer.body)) == (500, {"message": "ConnectionError"})
+    assert "secret@db refused" in caplog.text
 
 
 @pytest.mark.conformance("TestWorkflowResumeSkip")

@@ -273,3 +273,15 @@ def test_what_the_callback_answers(server, bank):
         assert answers[:2] == [("FAILED_PRECONDITION", "not yet"), ("ABORTED", "reason:refused")]
         assert answers[2][0] == "UNKNOWN"
         assert "no workflow named 'other' here" in answers[2][1]
+
+
+def test_what_broke_a_workflow_stays_in_its_own_log(server):
+    @workflow("broken")
+    def broken(w: Workflow) -> None:
+        raise ConnectionError("postgres://bank:secret@db refused")
+
+    with Service(f"grpc://{server.grpc_address}", [broken]) as program, grpc.insecure_channel(program.address) as one:
+        execute = one.unary_unary("/workflow.Workflow/Execute")
+        with raising(grpc.RpcError) as errors:
+            execute(bytes([10, 2]) + b"{}", metadata=(("dtm-gid", new_gid()), ("dtm-op", "broken")), timeout=10)
+        assert (errors[0].code().name, errors[0].details()) == ("UNKNOWN", "ConnectionError")

@@ -21,6 +21,10 @@ from typing import Protocol
 
 import msgspec
 
+#: The largest answer that is read, in bytes. Branches and servers answer with a few kilobytes; what is larger
+#: comes from something else, or is meant to fill the memory.
+ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+
 
 class Request(msgspec.Struct, frozen=True):
     """What to send.
@@ -54,6 +58,36 @@ class Response(msgspec.Struct, frozen=True):
 
 class NotSent(Exception):
     """Nothing was sent: the name is unknown, the connection was refused, or there was no time left."""
+
+
+class Unreadable(Exception):
+    """Something answered, but not with what can be read: nobody knows what happened."""
+
+
+def check_head(length: int | None, encoding: str | None) -> None:
+    """Refuse an answer by its head.
+
+    Args:
+        length: bytes of the body, as announced; None if they were not.
+        encoding: its ``Content-Encoding``.
+
+    Raises:
+        Unreadable: it is too large, or compressed: nobody asked for that, and its words would not be found.
+    """
+    if length is not None:
+        check_size(length)
+    if encoding and encoding.strip().lower() != "identity":
+        raise Unreadable(f"the answer is compressed ({encoding[:40]}), which was not asked for")
+
+
+def check_size(size: int) -> None:
+    """Refuse an answer by the bytes it has, or is said to have.
+
+    Raises:
+        Unreadable: they are too many.
+    """
+    if size > ANSWER_LIMIT_BYTES:
+        raise Unreadable(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
 
 
 class Transport(Protocol):

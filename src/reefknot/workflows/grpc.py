@@ -20,8 +20,8 @@ import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 
 from reefknot.errors import Ongoing, RolledBack
-from reefknot.wire.outcome import reason_text
 from reefknot.wire.proto.workflow_pb2 import WorkflowData
+from reefknot.workflows import records
 from reefknot.workflows._async.registry import AsyncWorkflows
 from reefknot.workflows._sync.registry import Workflows
 
@@ -76,7 +76,7 @@ def _said(error: Exception, gid: str) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, Ongoing):
         return grpc.StatusCode.FAILED_PRECONDITION, error.note
     _log.error("workflow %s was interrupted; the server calls again", gid, exc_info=error)
-    return grpc.StatusCode.UNKNOWN, reason_text(f"{type(error).__name__}: {error}")
+    return grpc.StatusCode.UNKNOWN, records.interruption(error)
 
 
 def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:

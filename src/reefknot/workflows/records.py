@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reefknot.client.values import RecordedStep
-from reefknot.errors import Failure, OutcomeUnknown, WorkflowChanged
+from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, WorkflowChanged
 from reefknot.model import Op
+from reefknot.wire.outcome import reason_text
 
 MODE = "workflow"
 #: Where the workflow's own rows are; steps begin at 01.
@@ -153,6 +154,16 @@ def refusal_in(group: BaseExceptionGroup[BaseException]) -> Failure | None:
     while isinstance(first, BaseExceptionGroup):
         first = first.exceptions[0]
     return first if isinstance(first, Failure) else None
+
+
+def interruption(error: BaseException) -> str:
+    """What the server is told when a workflow broke off, and keeps with it.
+
+    Of an exception that is not Reefknot's only the type: its text may hold what others must not read. The whole
+    error is in the log of the program.
+    """
+    kind = type(error).__name__
+    return reason_text(f"{kind}: {error.what}" if isinstance(error, ReefknotError) and error.what else kind)
 
 
 def call_name(url: str) -> str:

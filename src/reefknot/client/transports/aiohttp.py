@@ -6,6 +6,7 @@ import asyncio
 
 from aiohttp import (
     ClientConnectorError,
+    ClientResponse,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
@@ -15,7 +16,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from reefknot.client.exchange import NotSent, Request, Response
+from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size
 
 #: Connections at once; more requests wait for one, which counts towards their time.
 MOST_CONNECTIONS = 256
@@ -43,6 +44,7 @@ class AiohttpTransport:
 
         Raises:
             NotSent: no connection could be made.
+            Unreadable: the answer is too large, or compressed.
         """
         session = self._given or self._own()
         try:
@@ -56,7 +58,7 @@ class AiohttpTransport:
                 timeout=ClientTimeout(request.timeout),
                 skip_auto_headers=_LEFT_OUT,
             ) as answer:
-                return Response(answer.status, await answer.read())
+                return Response(answer.status, await _read(answer))
         except _NOT_SENT as error:
             raise NotSent(str(error)) from error
 
@@ -76,6 +78,15 @@ class AiohttpTransport:
                 cookie_jar=DummyCookieJar(),
                 trust_env=False,
                 raise_for_status=False,
-                auto_decompress=True,
+                auto_decompress=False,
             )
         return self._session
+
+
+async def _read(answer: ClientResponse) -> bytes:
+    check_head(answer.content_length, answer.headers.get("Content-Encoding"))
+    body = bytearray()
+    while part := await answer.content.readany():
+        body += part
+        check_size(len(body))
+    return bytes(body)

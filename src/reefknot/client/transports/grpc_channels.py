@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import grpc
 import msgspec
 
-from reefknot.client.exchange import NotSent, Request
+from reefknot.client.exchange import ANSWER_LIMIT_BYTES, NotSent, Request
 
 #: No repetition by gRPC itself: whether a call may be repeated is not its decision. No proxy from the surroundings.
 OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.enable_retries", 0),
     ("grpc.enable_http_proxy", 0),
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_receive_message_length", ANSWER_LIMIT_BYTES),
 )
 #: How gRPC begins the text of a call for which it found no connection.
 _UNSENT = ("failed to connect to all addresses", "DNS resolution failed", "Name resolution failure")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from typing import Any
 
 import urllib3
@@ -17,10 +18,11 @@ from urllib3.exceptions import (
 )
 from urllib3.util import SKIP_HEADER
 
-from reefknot.client.exchange import NotSent, Request, Response
+from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size
 
 #: Connections to one host that are kept; more are made when more threads call at once.
 KEPT_CONNECTIONS = 32
+PART_BYTES = 64 * 1024
 _NOT_SENT = (NewConnectionError, NameResolutionError, ConnectTimeoutError, LocationValueError, LocationParseError)
 #: Headers that urllib3 would add and nobody here reads.
 _LEFT_OUT = {"Accept-Encoding": SKIP_HEADER, "User-Agent": SKIP_HEADER}
@@ -72,7 +74,9 @@ class Urllib3Transport:
 
         Raises:
             NotSent: no connection could be made.
+            Unreadable: the answer is too large, or compressed.
         """
+        until = time.monotonic() + request.timeout
         origin, target = _split(request.url)
         try:
             pool = self._pools.get(origin)
@@ -87,6 +91,7 @@ class Urllib3Transport:
                 redirect=False,
                 assert_same_host=False,
                 timeout=urllib3.Timeout(total=request.timeout),
+                preload_content=False,
             )
         except _NOT_SENT as error:
             raise NotSent(str(error)) from error
@@ -94,7 +99,14 @@ class Urllib3Transport:
             if isinstance(error.args[0] if error.args else None, ssl.SSLCertVerificationError):
                 raise NotSent(str(error)) from error
             raise
-        return Response(answer.status, answer.data)
+        try:
+            body = _read(answer, until)
+        except BaseException:
+            answer.close()
+            raise
+        finally:
+            answer.release_conn()
+        return Response(answer.status, body)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -102,6 +114,22 @@ class Urllib3Transport:
         for pool in pools.values():
             pool.close()
         self._manager.clear()
+
+
+def _read(answer: urllib3.BaseHTTPResponse, until: float) -> bytes:
+    check_head(answer.length_remaining, answer.headers.get("Content-Encoding"))
+    parts: list[bytes] = []
+    size = 0
+    # Each part within the time of all: the timeout of urllib3 is one for every piece that arrives.
+    while part := answer.read1(PART_BYTES, decode_content=False):
+        parts.append(part)
+        size += len(part)
+        check_size(size)
+        if time.monotonic() > until:
+            raise TimeoutError("no complete answer in time")
+        if answer.length_remaining == 0:
+            break
+    return b"".join(parts)
 
 
 def _manager() -> urllib3.PoolManager:

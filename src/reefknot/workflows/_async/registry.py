@@ -184,7 +184,7 @@ class AsyncWorkflows:
             return _answer(names.STATUS_ONGOING, names.ONGOING, error.note)
         except Exception as error:  # noqa: BLE001 - the server is told, and calls again
             _log.exception("workflow %s was interrupted; the server calls again", query.get("gid", ""))
-            return _answer(500, "", reason_text(f"{type(error).__name__}: {error}"))
+            return _answer(500, "", records.interruption(error))
         return _answer(200, names.SUCCESS, "")
 
     async def resume(self, name: str, gid: str, data: bytes) -> None:
