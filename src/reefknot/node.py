@@ -61,6 +61,14 @@ ALERT_SECONDS = 5.0
 #: is busy with others, and so takes longer, is asked less often. With 4 the clients of a machine that others kept
 #: busy lost a quarter of their rate (PostgreSQL, each of four pairs of loads without and with the purge).
 PURGE_PAUSES = 9.0
+#: A purge that has not come to its end after so many seconds pauses half as long, after twice that a third, and so on:
+#: where more is finished than a tenth of the time can delete, the store must not grow for ever.
+PURGE_HASTE_SECONDS = 300.0
+
+
+def purge_pauses(seconds: float) -> float:
+    """How many times as long as its last batch a purge waits, so many seconds after it began."""
+    return PURGE_PAUSES / (1 + seconds / PURGE_HASTE_SECONDS)
 
 
 def settings_of(config: Config) -> Settings:
@@ -299,11 +307,13 @@ class Node:
         """Delete finished transactions that are old enough, in small batches."""
         older_than_ms = self._settings.finished_keep_seconds * 1000
         size = deleted = self._settings.purge_batch
+        first = self._clock.monotonic()
         while deleted == size:
             began = self._clock.monotonic()
             deleted = await self._store.purge(older_than_ms, size)
             self.metrics.transactions_purged(deleted)
-            await self._clock.sleep(PURGE_PAUSES * (self._clock.monotonic() - began))
+            ended = self._clock.monotonic()
+            await self._clock.sleep(purge_pauses(ended - first) * (ended - began))
 
     async def _post_alert(self, url: str, body: bytes, headers: dict[str, str]) -> bool:
         target = Targets().get(url)
