@@ -2,13 +2,15 @@
 
 The order, and what a failure at each place comes to:
 
-    1  prepare the message            nothing has happened yet; the error goes on
-    2  begin, write the barrier's row the local transaction is rolled back, the message dropped
-    3  the caller's work              likewise
-    4  commit                         the barrier's table is asked what happened
-    5  submit the message             it is prepared: the server asks back and delivers it
+    1  begin                          nothing has happened yet; the error goes on
+    2  prepare the message            the local transaction is rolled back; the server asks back if it has it
+    3  write the barrier's row        the local transaction is rolled back, and the barrier's table asked
+    4  the caller's work              likewise
+    5  commit                         likewise
+    6  submit the message             it is prepared: the server asks back and delivers it
 
-A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
+Even an error before the work is a reason to ask: an earlier run with the same gid may have committed and
+died. A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
 that it can never be written.
 """
 
@@ -25,7 +27,7 @@ from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import async_driver_of
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
-from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused, ServerUnavailable
+from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused
 from reefknot.model import Status
 
 if TYPE_CHECKING:
@@ -62,20 +64,18 @@ class AsyncCommitting(Generic[Connection]):
     async def __aenter__(self) -> Connection:
         driver = async_driver_of(self._connection)
         barrier = self._barrier()
-        await self._msg.prepare(self._ask)
+        # First: a connection that has no transaction to give leaves no message behind.
+        await driver.begin()
         try:
-            await driver.begin()
-        except BaseException as error:
-            # Nothing is committed, and what is open here is not ours to roll back.
-            await _drop(self._msg, error)
+            await self._msg.prepare(self._ask)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await driver.rollback()
             raise
         try:
             passed = await barrier.passes(self._connection)
         except BaseException as error:
-            # No commit was sent: it cannot have happened, whatever the rollback comes to.
-            with contextlib.suppress(Exception):
-                await driver.rollback()
-            await _drop(self._msg, error)
+            _explain(self._msg, error, await self._settle(error))
             raise
         if not passed:
             await driver.rollback()
@@ -86,8 +86,7 @@ class AsyncCommitting(Generic[Connection]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            if (committed := await self._settle(error)) is not False:
-                error.add_note(_WHAT_BECAME[committed].format(gid=self._msg.gid))
+            _explain(self._msg, error, await self._settle(error))
             return
         try:
             await async_driver_of(self._connection).commit()
@@ -153,18 +152,14 @@ async def do_and_submit(
     barrier = message_barrier(msg.gid, table)
     try:
         result = await work(barrier)
-    except Failure as error:
-        await _drop(msg, error)
-        raise
     except Exception as error:
-        committed = await _committed(msg, ask)
-        if committed is None:
-            error.add_note(_WHAT_BECAME[None].format(gid=msg.gid))
-        elif committed:
+        # A refusal too: of an earlier run with this gid, which may have committed, it says nothing.
+        committed = False if barrier.reason is Reason.TOO_LATE else await _committed(msg, ask)
+        if committed:
             await _submit(msg)
-            error.add_note(_WHAT_BECAME[True].format(gid=msg.gid))
-        else:
+        elif committed is False:
             await _drop(msg, error)
+        _explain(msg, error, committed)
         raise
     if barrier.reason is Reason.TOO_LATE:
         # The work heard it and left everything as it was; a submit would send what never happened.
@@ -173,6 +168,12 @@ async def do_and_submit(
         raise too_late
     await _submit(msg)
     return result
+
+
+def _explain(msg: AsyncMsg, error: BaseException, committed: bool | None) -> None:
+    """Say with the error what became of the message, where it was not dropped."""
+    if committed is not False:
+        error.add_note(_WHAT_BECAME[committed].format(gid=msg.gid))
 
 
 async def _committed(msg: AsyncMsg, ask: str) -> bool | None:
@@ -190,12 +191,14 @@ async def _submit(msg: AsyncMsg) -> None:
     """Submit what is committed. It is prepared, so it is delivered even if this gets no answer."""
     try:
         await msg.submit()
-    except (OutcomeUnknown, ServerUnavailable) as error:
-        if msg.waits:
+    except ReefknotError as error:
+        # A status that forbids it is a contradiction, which the caller must hear of.
+        if msg.waits or (isinstance(error, Refused) and error.status):
+            error.add_note(_WHAT_BECAME[True].format(gid=msg.gid))
             raise
         msg.outcome = Outcome(msg.gid, Status.PREPARED)
         _log.warning(
-            "msg %s: the local transaction is committed and the submit got no answer (%s); the server asks back",
+            "msg %s: the local transaction is committed and the submit was not confirmed (%s); the server asks back",
             msg.gid,
             error.what,
         )

@@ -124,7 +124,7 @@ class AsyncMsg:
             async with client.msg().send("http://bank/in", {"amount": 30}).committing(conn, ask=ASK) as tx:
                 await tx.execute("update account set balance = balance - 30 where id = 1")
 
-        Entering prepares the message, begins the local transaction and writes the barrier's row in it; leaving
+        Entering begins the local transaction, prepares the message and writes the barrier's row; leaving
         commits and submits. What the block raises rolls back, drops the message, and goes on. If the process
         dies, or if nobody can say whether the commit happened, the server asks ``ask``.
 
