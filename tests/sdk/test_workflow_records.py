@@ -30,6 +30,7 @@ from reefknot import (
 )
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.client.ambient import current
+from reefknot.client.transports.aiohttp import AiohttpTransport
 from reefknot.client.transports.urllib3 import Urllib3Transport
 from reefknot.testing.participant import ERROR, FAILURE, OK, ONGOING, Say
 from reefknot.testing.server import LocalServer
@@ -714,6 +715,61 @@ async def in_a_group(*steps):
     async with asyncio.TaskGroup() as group:
         for step in steps:
             group.create_task(step)
+
+
+class SlowRecords(AiohttpTransport):
+    """Takes its time with the records of step 02, before they are sent or with their answers."""
+
+    def __init__(self, before, after):
+        super().__init__()
+        self._before, self._after = before, after
+
+    async def send(self, request):
+        slow = request.url.endswith("/registerBranch") and b'"branch_id":"02"' in request.body
+        await asyncio.sleep(self._before * slow)
+        response = await super().send(request)
+        await asyncio.sleep(self._after * slow)
+        return response
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.3, 0.0), (0.0, 0.3)], ids=["before it is sent", "before its answer"])
+def test_step_that_is_cancelled_while_it_is_recorded_is_undone(server, before, after):
+    """A task group cancels step 02 when step 01 is refused; nobody has cancelled the workflow."""
+
+    @workflow("cancelled")
+    async def cancelled(w: AsyncWorkflow, bank: str) -> None:
+        await in_a_group(*(w.call(f"{bank}/{name}", undo=f"{bank}/{name}/undo") for name in ("a", "b")))
+
+    gid = new_gid()
+    with Program(server, [cancelled], transport=SlowRecords(before, after)) as program:
+        program.bank.always("/a", Say(409, b"no a", seconds=0.1))
+        with pytest.raises(RolledBack, match="no a"):
+            program.run(gid, cancelled, program.url(""))
+        assert program.state(gid) == "failed"
+        assert program.called(gid) == [("/a", "action"), ("/b/undo", "rollback"), ("/a/undo", "rollback")]
+
+
+def test_record_that_fails_while_its_step_is_cancelled_decides_nothing(server):
+    class Lossy(SlowRecords):
+        async def send(self, request):
+            response = await super().send(request)
+            if lost and b'"branch_id":"02"' in request.body:
+                raise lost.pop()
+            return response
+
+    @workflow("lost")
+    async def lost_record(w: AsyncWorkflow, bank: str) -> None:
+        await in_a_group(*(w.call(f"{bank}/{name}", undo=f"{bank}/{name}/undo") for name in ("a", "b")))
+
+    gid, lost = new_gid(), [ConnectionResetError("the network is down")]
+    with Program(server, [lost_record], transport=Lossy(0.0, 0.3)) as program:
+        program.bank.always("/a", Say(409, b"no a", seconds=0.1))
+        with pytest.raises(ExceptionGroup) as caught:
+            program.run(gid, lost_record, program.url(""))
+        assert {type(error) for error in caught.value.exceptions} == {Failure, OutcomeUnknown}
+        assert program.state(gid) == "prepared"
+        program.cron()
+        assert program.state(gid) == "failed"
 
 
 @pytest.mark.parametrize("together", [all_at_once, in_a_group])

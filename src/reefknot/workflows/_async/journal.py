@@ -10,6 +10,7 @@ from reefknot.errors import Failure, GidConflict, Ongoing, Refused, WorkflowChan
 from reefknot.model import Op, Status
 from reefknot.wire.outcome import reason_text
 from reefknot.workflows import records
+from reefknot.workflows.cancellation import async_finished
 from reefknot.workflows.records import Decision, Records
 
 
@@ -34,14 +35,14 @@ class AsyncJournal:
         self.at_work: set[str] = set()
         self._server = server
         self._binary = server.address.protocol == "grpc"
-        self._stopped: BaseException | None = None
+        self._stopped: Exception | None = None
 
     def check(self) -> None:
         """Raise what stopped the run, if something did."""
         if self._stopped is not None:
             raise self._stopped
 
-    def stop(self, error: BaseException) -> None:
+    def stop(self, error: Exception) -> None:
         """Let nothing be recorded from now on."""
         if self._stopped is None:
             self._stopped = error
@@ -110,11 +111,14 @@ class AsyncJournal:
             OutcomeUnknown, ServerUnavailable: nobody knows, or it was not recorded.
         """
         self.check()
-        gid = self.known.gid
+        await async_finished(self._register, RecordedStep(branch_id, op, status, data))
+
+    async def _register(self, row: RecordedStep) -> None:
+        gid, branch_id, op = self.known.gid, row.branch_id, row.op
         # A server of DTM's that is told nothing else answers before it writes, and forgets the data.
-        fields = {"op": op, "status": str(status), "sync": "true"}
+        fields = {"op": op, "status": str(row.status), "sync": "true"}
         try:
-            await self._server.register(BranchMessage(gid, records.MODE, branch_id, data, fields))
+            await self._server.register(BranchMessage(gid, records.MODE, branch_id, row.data, fields))
         except Refused as error:
             what = f"another run of the workflow was faster at step {branch_id} {op}"
             if not isinstance(error, GidConflict):
@@ -122,8 +126,8 @@ class AsyncJournal:
             overtaken = Overtaken(what, gid=gid, branch_id=branch_id, advice=f"wait with client.wait({gid!r})")
             self.stop(overtaken)
             raise overtaken from error
-        except BaseException as error:
+        except Exception as error:
             self.stop(error)
             error.add_note(f"while {op} of step {branch_id} of the workflow {gid} was recorded")
             raise
-        self.known.add(RecordedStep(branch_id, op, status, data))
+        self.known.add(row)
