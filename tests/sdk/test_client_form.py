@@ -120,6 +120,13 @@ def test_times_that_are_none_are_refused_by_name(given):
         client.saga(request_timeout=given)
 
 
+@pytest.mark.parametrize("given", [0, -1, 1.5])
+def test_limit_that_the_protocol_cannot_say_is_refused(given):
+    """On the wire 0 means that there is no limit, the opposite of what it looks like."""
+    with Client("http://127.0.0.1:1") as client, pytest.raises(Invalid, match=r"retry_limit: is .*from 1"):
+        client.saga(retry_limit=given)
+
+
 @pytest.mark.parametrize("url", ["", "bank", "bank/out", "/out/in/x"])
 def test_urls_that_are_none_are_refused_by_name(url):
     with Client("http://127.0.0.1:1") as client:

@@ -14,6 +14,8 @@ import pytest
 
 from reefknot import OutcomeUnknown, ServerUnavailable
 from reefknot.client.exchange import ANSWER_LIMIT_BYTES
+from reefknot.testing.grpc_participant import GrpcParticipant
+from reefknot.testing.grpc_participant import Say as GrpcSay
 from reefknot.testing.participant import Participant, Say
 from sdk.client_faces import FACES, open_client
 
@@ -127,3 +129,13 @@ def test_connection_of_a_whole_answer_is_used_again(face, head, parts):
         for _ in range(3):
             client.msg().send("http://bank/in").submit()
         assert peer.connections == 1
+
+
+def test_grpc_answer_that_is_too_large_may_be_that_of_a_request_carried_out(face):
+    with GrpcParticipant() as dtm:
+        dtm.always("/dtmgimp.Dtm/Submit", GrpcSay(body=bytes(ANSWER_LIMIT_BYTES + 1)))
+        with (
+            open_client(face, f"grpc://127.0.0.1:{dtm.port}", timeout=20) as client,
+            pytest.raises(OutcomeUnknown, match="larger than max"),
+        ):
+            client.msg("g-1").send("bank:1/Bank/In").submit()

@@ -140,6 +140,19 @@ def test_workflow_resumed(server, saga, answer, told):
         assert [answer.status for answer in program.answers(1)] == [200]
 
 
+def test_parameters_may_have_any_name(server):
+    @workflow("named")
+    def named(w: Workflow, function: str, self: str) -> str:
+        return function + self
+
+    with Program(server, [named]) as program:
+        assert program.flows.run(named, function="a", self="b") == "ab"
+        assert program.flows.execution(new_gid()).run(named, function="a", self="b") == "ab"
+        gid = program.flows.execution(new_gid()).start(named, function="a", self="b")
+        program.cron()
+        assert program.state(gid) == "succeed"
+
+
 def test_what_broke_a_workflow_stays_in_its_own_log(server, caplog):
     @workflow("broken")
     def broken(w: Workflow) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
@@ -27,6 +28,8 @@ class BranchIds:
     def __init__(self, parent: str = "") -> None:
         self._parent = parent
         self._used = 0
+        # Two tries of the same kind with one id would count once.
+        self._lock = threading.Lock()
 
     def next(self) -> str:
         """The next one.
@@ -34,6 +37,10 @@ class BranchIds:
         Raises:
             Invalid: the level is full, or it is nested too deeply.
         """
+        with self._lock:
+            return self._next()
+
+    def _next(self) -> str:
         if self._used >= MOST_BRANCHES:
             where = f"below branch {self._parent}" if self._parent else "of this transaction"
             fix = "make several transactions, or nest branches: each can have 99 of its own"

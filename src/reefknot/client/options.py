@@ -47,10 +47,11 @@ def transaction_options(
         retry_limit: how often a failing action is repeated before a saga gives up.
 
     Raises:
-        Invalid: a time is not positive, or the limit is negative.
+        Invalid: a time is not positive, or the limit is no whole number from 1.
     """
-    if retry_limit is not None and retry_limit < 0:
-        raise Invalid("retry_limit", f"is {retry_limit}", "give a whole number from 0")
+    # The protocol says "for ever" with 0.
+    if retry_limit is not None and (retry_limit < 1 or retry_limit != int(retry_limit)):
+        raise Invalid("retry_limit", f"is {retry_limit!r}", "give a whole number from 1; leave it out for no limit")
     return TransactionOptions(
         wait,
         whole_seconds("timeout", timeout),

@@ -120,7 +120,7 @@ class AsyncClient:
                 seconds or a timedelta, rounded up to whole seconds.
             request_timeout: time limit of each branch call.
             retry_every: pause before the first repetition of a call that had no clear answer.
-            retry_limit: how often an action is repeated before the saga is undone; for ever if not given.
+            retry_limit: how often an action is repeated before the saga is undone, from 1; for ever if not given.
             headers: sent with every branch call.
 
         Raises:

@@ -47,6 +47,9 @@ _METHODS = {
 # Codes that only a client reads.
 _PERMISSION_DENIED, _UNIMPLEMENTED, _UNAUTHENTICATED = 7, 12, 16
 
+#: How gRPC tells of a message that is too large, to whichever side it came; newer ones put that side before it.
+_ANSWER_TOO_LARGE = "Received message larger than max"
+
 _KINDS = {
     names.GRPC_OK: Kind.DONE,
     names.GRPC_INVALID_ARGUMENT: Kind.INVALID,
@@ -99,6 +102,9 @@ class GrpcProtocol:
         if code == names.GRPC_ABORTED and text == names.ONGOING:
             return Reply(Kind.ONGOING, text)
         kind = _KINDS.get(code, Kind.UNKNOWN)
+        if code == names.GRPC_RESOURCE_EXHAUSTED and _ANSWER_TOO_LARGE in text and not text.startswith("SERVER"):
+            # gRPC's own words here: the request was carried out, and its answer is more than is read.
+            kind = Kind.UNKNOWN
         if kind is Kind.UNKNOWN:
             # DTM's panics begin with a prefix of their own.
             found = text.removeprefix("dtm panic: ").startswith(NOT_FOUND_TEXTS)

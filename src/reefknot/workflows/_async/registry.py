@@ -51,12 +51,12 @@ class AsyncExecution(NamedTuple):
     gid: str
     retry_every: int
 
-    async def run(self, function: AsyncWorkflowFunction[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def run(self, function: AsyncWorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and return its result; see ``AsyncWorkflows.run``."""
         data = function.encode_arguments(args, kwargs)
         return function.decode_result(await self.flows.execute(function, self.gid, data, self.retry_every))
 
-    async def start(self, function: AsyncWorkflowFunction[P, R], *args: P.args, **kwargs: P.kwargs) -> str:
+    async def start(self, function: AsyncWorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Leave it to the server and return its gid; see ``AsyncWorkflows.start``."""
         await self.flows.store(function, self.gid, function.encode_arguments(args, kwargs), self.retry_every)
         return self.gid

@@ -52,12 +52,12 @@ class Execution(NamedTuple):
     gid: str
     retry_every: int
 
-    def run(self, function: WorkflowFunction[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    def run(self, function: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run it here and return its result; see ``Workflows.run``."""
         data = function.encode_arguments(args, kwargs)
         return function.decode_result(self.flows.execute(function, self.gid, data, self.retry_every))
 
-    def start(self, function: WorkflowFunction[P, R], *args: P.args, **kwargs: P.kwargs) -> str:
+    def start(self, function: WorkflowFunction[P, R], /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Leave it to the server and return its gid; see ``Workflows.start``."""
         self.flows.store(function, self.gid, function.encode_arguments(args, kwargs), self.retry_every)
         return self.gid

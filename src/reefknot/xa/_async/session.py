@@ -71,7 +71,7 @@ class AsyncSession:
                 except BaseException as problem:  # noqa: BLE001 - the steps decide; they undo what was begun and raise it again
                     answer, error = None, problem
         finally:
-            await async_close(self._connection)
+            await self._close()
 
     async def _open(self) -> None:
         self._connection = await self._connect()
@@ -79,8 +79,14 @@ class AsyncSession:
             self._driver = async_driver_of(self._connection)
             await async_alone(self._connection)
         except BaseException:
-            await async_close(self._connection)
+            await self._close()
             raise
+
+    async def _close(self) -> None:
+        """Close the connection, once: some libraries make an error of the second time, which would hide the first."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await async_close(connection)
 
     async def _perform(
         self,
@@ -96,7 +102,7 @@ class AsyncSession:
             case Pause(seconds):
                 return await self._time.sleep(seconds)
             case Reconnect():
-                await async_close(self._connection)
+                await self._close()
                 return await self._open()
             case Work():
                 return await work(self._connection) if work is not None else None

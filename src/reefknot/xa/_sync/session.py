@@ -72,7 +72,7 @@ class Session:
                 except BaseException as problem:  # noqa: BLE001 - the steps decide; they undo what was begun and raise it again
                     answer, error = None, problem
         finally:
-            close(self._connection)
+            self._close()
 
     def _open(self) -> None:
         self._connection = self._connect()
@@ -80,8 +80,14 @@ class Session:
             self._driver = driver_of(self._connection)
             alone(self._connection)
         except BaseException:
-            close(self._connection)
+            self._close()
             raise
+
+    def _close(self) -> None:
+        """Close the connection, once: some libraries make an error of the second time, which would hide the first."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            close(connection)
 
     def _perform(
         self,
@@ -97,7 +103,7 @@ class Session:
             case Pause(seconds):
                 return self._time.sleep(seconds)
             case Reconnect():
-                close(self._connection)
+                self._close()
                 return self._open()
             case Work():
                 return work(self._connection) if work is not None else None
