@@ -26,7 +26,10 @@ docs/errors.md says for each code what happened and what to do.
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+_USER = re.compile(r"//.*@")
 
 
 class ReefknotError(Exception):
@@ -38,7 +41,7 @@ class ReefknotError(Exception):
         what: what happened, in words.
         gid: the transaction it is about.
         branch_id: the branch it is about.
-        url: the server or branch that was called.
+        url: the server or branch that was called; as text without user and query.
         advice: what to do next.
     """
 
@@ -53,7 +56,9 @@ class ReefknotError(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        where = {"gid": self.gid, "branch": self.branch_id, "url": self.url}
+        # As text it gets into logs: what a URL says of its caller, and its query, may be secret.
+        url = _USER.sub("//", self.url.partition("?")[0])
+        where = {"gid": self.gid, "branch": self.branch_id, "url": url}
         named = "  ".join(f"{name}: {value}" for name, value in where.items() if value)
         if not named and not self.advice:
             return self.what

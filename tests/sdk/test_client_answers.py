@@ -361,6 +361,18 @@ def test_submit_whose_reply_is_lost_happened_and_can_be_repeated(face, tmp_path)
         assert [call.op for call in bank.calls] == ["action"]
 
 
+def test_what_is_secret_in_a_url_is_not_in_the_text(face, dtm):
+    """The text goes into logs; whoever catches the error has the whole URL."""
+    url = f"http://me:pass@127.0.0.1:{dtm.port}/out?token=s3cret"
+    dtm.always("/out", Say(500))
+    with open_client(face, dtm.url("")) as client, pytest.raises(OutcomeUnknown) as caught, client.tcc("g-1") as tcc:
+        tcc.try_(url, confirm=dtm.url("/confirm"), cancel=dtm.url("/cancel"))
+    assert caught.value.url == url
+    assert f"url: http://127.0.0.1:{dtm.port}/out\n" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "pass" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
