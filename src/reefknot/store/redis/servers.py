@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from binascii import crc_hqx
+from functools import partial
 from typing import Any
 
 from reefknot.errors import ConfigError, StoreUnavailable
@@ -60,6 +61,8 @@ class Servers:
         self._tls = address.tls_context()
         self._cluster = address.kind == "cluster"
         self._connections: dict[Place, Connection] = {}
+        #: The attempt to connect to each server that is under way: one, however many commands wait for it.
+        self._attempts: dict[Place, asyncio.Task[Connection]] = {}
         self._tags: tuple[str, ...] = ("",)
         self._places: list[Place | None] = [None]
         self._lines: list[Connection | None] = [None]
@@ -71,6 +74,7 @@ class Servers:
         self._calls = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        self._closed = False
 
     @property
     def clustered(self) -> bool:
@@ -155,8 +159,12 @@ class Servers:
     async def close(self) -> None:
         """Wait for the answers that are due, then close every connection."""
         await self._idle.wait()
-        if self._opening is not None:
-            self._opening.cancel()
+        self._closed = True
+        # Whoever wanted these was cancelled, or asked for the servers without running a script.
+        running = [*self._attempts.values(), *([self._opening] if self._opening else [])]
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         for connection in self._connections.values():
             connection.abort("was closed: the store is closed")
 
@@ -170,8 +178,12 @@ class Servers:
         if self._opening is None:
             if loop.time() < self._failed_until and (failure := self._failure.get(self._places[bucket])):
                 raise StoreUnavailable(str(failure)) from failure
-            self._opening = loop.create_task(self._open_lines(), name="connecting to Redis")
-        await asyncio.shield(self._opening)
+            self._opening = loop.create_task(self._open_lines(), name="finding the Redis servers")
+        opening = self._opening
+        await asyncio.wait((opening,))
+        if opening.cancelled():
+            raise StoreUnavailable("the store is closed")
+        opening.result()
         line = self._lines[bucket]
         if line is not None and line.lost is None:
             return line
@@ -281,10 +293,37 @@ class Servers:
             connection.abort("was closed: it answered")
 
     async def _connected(self, place: Place) -> Connection:
-        """The connection to a server, logged in and with all scripts."""
+        """The connection to a server. Everyone who needs it meanwhile shares one attempt, and its failure.
+
+        Raises:
+            ConfigError: the login is wrong.
+            StoreUnavailable: the server cannot be reached or used, or the store is closed.
+        """
         found = self._connections.get(place)
         if found is not None and found.lost is None:
             return found
+        attempt = self._attempts.get(place)
+        if attempt is None:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            attempt = asyncio.get_running_loop().create_task(self._connect(place), name="connecting to Redis")
+            self._attempts[place] = attempt
+            attempt.add_done_callback(partial(self._attempted, place))
+        await asyncio.wait((attempt,))  # one who is cancelled here leaves it to the others
+        if attempt.cancelled():
+            raise StoreUnavailable("the store is closed")
+        error = attempt.exception()
+        if isinstance(error, (ConfigError, StoreUnavailable)):
+            raise type(error)(str(error)) from error
+        return attempt.result()
+
+    def _attempted(self, place: Place, attempt: asyncio.Task[Connection]) -> None:
+        del self._attempts[place]
+        if not attempt.cancelled():
+            attempt.exception()  # all who waited may have been cancelled; nobody else asks for it
+
+    async def _connect(self, place: Place) -> Connection:
+        """Connect to a server, log in and give it all scripts."""
         address = self._address
         seconds = min(address.timeout_seconds, _CONNECT_SECONDS)
         connection = await connect(*place, seconds=seconds, tls=self._tls)
