@@ -157,13 +157,16 @@ def test_empty_and_null_entries_keep_the_default(write):
         ("Store:\n  HttpPort: 1\n", 'unknown key "Store.HttpPort" in {file}: did you mean "HttpPort"?'),
         ("MaxOpenConns: 1\n", 'unknown key "MaxOpenConns" in {file}: did you mean "Store.MaxOpenConns"?'),
         ("Zzz: 1\n", 'unknown key "Zzz" in {file}; `reefknot config keys` lists all'),
-        ("Store: redis\n", "Store: expected keys below it, got 'redis' (file {file})"),
+        ("Store: redis\n", "Store: expected keys below it, got one value (file {file})"),
         ("HttpPort: [1]\n", "HttpPort: expected one value, got a list (file {file})"),
         ("HttpPort: soon\n", "HttpPort: expected a whole number from 0 to 65535, got 'soon' (file {file})"),
         ("RetryInterval: 0\n", "RetryInterval: expected a whole number from 1 to 86400, got '0' (file {file})"),
         ("TimeoutToFail: -1\n", "TimeoutToFail: expected a whole number from 1 to 31536000, got '-1' (file {file})"),
         ("LogLevel: loud\n", "LogLevel: expected one of debug, error, info, warn, got 'loud' (file {file})"),
-        ("Log:\n  RotationConfigJSON: '['\n", "Log.RotationConfigJSON: expected a JSON object, got '[' (file {file})"),
+        (
+            "Log:\n  RotationConfigJSON: '['\n",
+            "Log.RotationConfigJSON: expected a JSON object, got something else (file {file})",
+        ),
         (
             "TimeZoneOffset: Berlin\n",
             "TimeZoneOffset: expected hours east of UTC, such as `+8`, got 'Berlin' (file {file})",
@@ -349,20 +352,56 @@ def test_secret_value_of_a_wrong_entry_is_not_quoted(write):
         file=write("Store:\n  Url: nonsense://u:hunter2@h/\nMicroService:\n  Target: [x]\nHttpPort: a://u:hunter2@h\n")
     )
     assert "hunter2" not in text
+    text = refusal(file=write("Store: mysql://root:hunter2@h/db\nLog: [x://u:hunter2@h]\n"))
+    assert "Store: expected keys below it, got one value" in text
+    assert "Log: expected keys below it, got a list" in text
+    assert "hunter2" not in text
+    text = refusal(file=write("Store: {mysql://root:hunter2@h/db}\n"))
+    assert 'unknown key "Store.mysql://root:***@h/db"' in text
+    text = refusal(environ={"HTTP_MICRO_SERVICE_REGISTRY_OPTIONS": "{'Password': 'hunter2'}"})
+    assert "HttpMicroService.RegistryOptions: expected a JSON object" in text
+    assert "hunter2" not in text
+
+
+def test_numbers_are_secret_too():
+    loaded = load(environ={"HTTP_MICRO_SERVICE_REGISTRY_OPTIONS": '{"Password": 12345}'})
+    options = next(key for key in all_keys() if key.name == "HttpMicroService.RegistryOptions")
+    assert options.show(loaded.config) == '{"Password": "***"}'
 
 
 @pytest.mark.parametrize(
     ("text", "masked"),
     [
         ("redis://:pa@ss@h:1/0", "redis://:***@h:1/0"),
-        ("x://u:p@h then y://v:q@i", "x://u:***@h then y://v:***@i"),
+        ("redis://:s3cret#9x@h:6379/0", "redis://:***@h:6379/0"),
+        ("redis://:a b/c?d#e\nf@g@h:1/0", "redis://:***@h:1/0"),
+        ("redis+cluster://u:p/w@a:1,b:2?prefix=x", "redis+cluster://u:***@a:1,b:2?prefix=x"),
+        (
+            "redis+sentinel://:p@a,b:2/bank?sentinel-password=x#y z@&prefix=a",
+            "redis+sentinel://:***&prefix=a",
+        ),
+        ("postgres://u:p@a:1,b:2/d?sslpassword=x#y&schema=s", "postgres://u:***@a:1,b:2/d?sslpassword=***&schema=s"),
+        ("postgres://u@h:5432/db?password=x@y", "postgres://u@h:***"),
+        ("redis://:a?key=b@h:1/0", "redis://:***"),
+        ("x://u:p@h then y://v:q@i", "x://u:***@i"),
+        ('{"Password": 12345, "in": [{"token": ["a"]}]}', '{"Password": "***", "in": [{"token": "***"}]}'),
+        ('{"\\u0050assword": "s3cret", "at": "x://u:p@h"}', '{"Password": "***", "at": "x://u:***@h"}'),
+        ("{'Password': 's3cret', 'a': 1}", "{'Password': \"***\", 'a': 1}"),
+        ('{"Password": s3cret}', '{"Password": "***"}'),
+        ('{"a":[1]}', '{"a":[1]}'),
         ("https://h/p?a=1&Token=abc&b=2", "https://h/p?a=1&Token=***&b=2"),
         ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),
-        ("http://h:36789/a@b", "http://h:36789/a@b"),
+        ("redis://[::1]:6379/0", "redis://[::1]:6379/0"),
     ],
 )
 def test_mask(text, masked):
+    """More is hidden than need be rather than less: a password may hold what ends a part of a URL."""
     assert mask(text) == masked
+    assert str(SecretUrl(text)) == masked
+
+
+def test_a_store_url_whose_scheme_was_forgotten_shows_no_password():
+    assert str(SecretUrl("root:s3cret@tcp(db:3306)/x")) == "root:***@tcp(db:3306)/x"
 
 
 def test_secret_is_no_text():

@@ -10,6 +10,7 @@ from pathlib import Path
 import yaml
 
 from reefknot.config.keys import Key
+from reefknot.config.secret import mask
 from reefknot.errors import ConfigError
 
 
@@ -58,7 +59,9 @@ def read_file(path: Path, keys: tuple[Key, ...], problems: list[str]) -> dict[st
             if isinstance(value, dict):
                 _take({f"{name}.{inner}": item for inner, item in value.items()}, names, path, values, problems)
             elif value is not None:
-                problems.append(f"{name}: expected keys below it, got {value!r} (file {path})")
+                # Not quoted: it may be a store's URL with its password.
+                kind = "a list" if isinstance(value, list) else "one value"
+                problems.append(f"{name}: expected keys below it, got {kind} (file {path})")
         else:
             _take({str(name): value}, names | sections, path, values, problems)
     return values
@@ -69,7 +72,7 @@ def _take(
 ) -> None:
     for name, value in entries.items():
         if name not in names:
-            problems.append(f'unknown key "{name}" in {path}{_suggestion(name, names)}')
+            problems.append(f'unknown key "{mask(name)}" in {path}{_suggestion(name, names)}')
         elif isinstance(value, str):
             values[name] = value
         elif value is not None:

@@ -125,8 +125,13 @@ def _convert(key: Key, found: _Found, problems: list[str]) -> Any:
         if key.json:
             msgspec.json.decode(value, type=dict[str, Any])
     except msgspec.DecodeError as error:
-        expected = "expected a JSON object" if key.json else _expectation(key, str(error))
-        problems.append(f"{key.name}: {expected}, got {mask(repr(raw))} ({found.origin})")
+        # What should be JSON and is not may hold a password in any form, so it is not quoted.
+        expected, got = (
+            ("expected a JSON object", "something else")
+            if key.json
+            else (_expectation(key, str(error)), mask(repr(raw)))
+        )
+        problems.append(f"{key.name}: {expected}, got {got} ({found.origin})")
         return None
     return value
 
@@ -150,7 +155,7 @@ def _expectation(key: Key, error: str) -> str:
 def _conflict(key: Key, winner: _Found, loser: _Found) -> str:
     if key.secret:
         return f"{key.name}: {winner.origin} overrides another value in {loser.origin}"
-    return mask(f"{key.name}: {winner.origin} ({winner.raw}) overrides {loser.origin} ({loser.raw})")
+    return f"{key.name}: {winner.origin} ({mask(winner.raw)}) overrides {loser.origin} ({mask(loser.raw)})"
 
 
 def _expiry_of_dtm(values: dict[str, Any], origins: dict[str, str]) -> None:
