@@ -1,7 +1,11 @@
 """A PostgreSQL that is killed, frozen, late or full: what callers get, and what is left afterwards."""
 
 import asyncio
+import shutil
+import tempfile
 import time
+from pathlib import Path
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -140,6 +144,30 @@ async def test_opening_waits_for_the_server(server, opened, caplog):
     with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{server.port}/test"):
         await opened("wait=0.1")
     await asyncio.to_thread(server.start)
+
+
+async def test_opening_waits_for_a_unix_socket_that_is_not_there_yet(schema, caplog):
+    folder = Path(tempfile.mkdtemp(prefix="reefknot-socket-"))  # short: the path of a socket has at most 107 characters
+    folder.chmod(0o777)
+    try:
+        with PostgresServer(settings={"unix_socket_directories": str(folder)}) as server:
+            host = f"@{quote(str(folder), safe='')}:{server.port}/"
+            url = server.url.replace(f"@127.0.0.1:{server.port}/", host) + f"?schema={schema}"
+            await asyncio.to_thread(server.kill)
+            for path in folder.iterdir():
+                path.unlink()
+            with pytest.raises(StoreUnavailable, match="No such file"):
+                await open_store(f"{url}&wait=0", clock=SystemClock(), failpoints=disarmed())
+            opening = asyncio.create_task(open_store(f"{url}&wait=120", clock=SystemClock(), failpoints=disarmed()))
+            while "waiting for PostgreSQL" not in caplog.text:
+                assert not opening.done(), opening
+                await asyncio.sleep(0.05)
+            await asyncio.to_thread(server.start)
+            store = await opening
+            await store.ping()
+            await store.close()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.parametrize(

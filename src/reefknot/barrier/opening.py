@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from importlib import import_module
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from reefknot.barrier.statements import Database, Placeholder
 from reefknot.errors import Invalid, ReefknotError
+
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%00")
 
 
 class Opened(Protocol):
@@ -87,9 +90,11 @@ def open_connection(url: str) -> Opened:
             takes psycopg or asyncpg, MySQL takes PyMySQL, MySQL Connector/Python or asyncmy.
 
     Raises:
-        Invalid: no such kind of database is known, or no library for it is installed.
+        Invalid: the URL cannot be read, no such kind of database is known, or no library for it is installed.
+        ReefknotError: the database cannot be reached.
     """
-    scheme = urlsplit(url).scheme.partition("+")[0]
+    split = split_url(url)
+    scheme = split.scheme.partition("+")[0]
     if scheme not in _OPENERS:
         raise Invalid("url", f"begins with {scheme!r}", f"use one of {', '.join(_OPENERS)}")
     modules, remedy = _OPENERS[scheme]
@@ -103,11 +108,36 @@ def open_connection(url: str) -> Opened:
         try:
             return opener(library, url)
         except Exception as error:  # each library has its own, and some have several
-            where = urlsplit(url).hostname or urlsplit(url).path
-            raise ReefknotError(f"cannot connect to {where} with {module}: {error}") from error
+            raise ReefknotError(f"cannot connect to {place_of(split)} with {module}: {error}") from error
     raise Invalid(
         "url", f"needs one of {', '.join(modules)}, and none is installed", f"install it: pip install {remedy}"
     )
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a database's URL. An error never quotes it, as it may hold a password.
+
+    Raises:
+        Invalid: it cannot be taken apart, or a character of the login ends it too early.
+    """
+    fix = "in a user or password write / ? # @ : [ ] % as %2F %3F %23 %40 %3A %5B %5D %25"
+    try:
+        split = urlsplit(url)
+        for server in split.netloc.rpartition("@")[2].split(","):  # PostgreSQL takes several
+            _ = urlsplit(f"//{server}").port
+    except ValueError:
+        raise Invalid("url", "has a server that cannot be read: the port must be a number", fix) from None
+    if split.netloc and (split.fragment or "@" in split.path or ("@" in split.query and "@" not in split.netloc)):
+        raise Invalid("url", "has a # or an @ behind the server", fix)
+    # libpq would quote the part of the login that it cannot read.
+    if split.scheme.startswith("postgres") and _BAD_ESCAPE.search(split.netloc):
+        raise Invalid("url", "has a % in the login that is not followed by two digits", fix)
+    return split
+
+
+def place_of(split: SplitResult) -> str:
+    """The servers or the file of a URL, for messages, without the login."""
+    return split.netloc.rpartition("@")[2] or split.path
 
 
 def _sqlite(library: Any, url: str) -> Opened:

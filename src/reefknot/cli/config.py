@@ -53,13 +53,15 @@ def check(context: click.Context, file: Path | None) -> None:
       reefknot config check -c conf.yml
     """  # noqa: D301 - as above
     from reefknot.callers.resolve import read_settings
-    from reefknot.store import store_names
+    from reefknot.store import check_url
 
     loaded = load_settings(context, file, {})
     tell_notices(loaded)
     location = loaded.config.store.location()
-    if (scheme := location.reveal().partition("://")[0]) not in store_names():
-        raise ConfigError(f"Store: there is no store {scheme!r} for {location}; use one of {', '.join(store_names())}")
+    try:
+        check_url(location.reveal())
+    except ConfigError as error:
+        raise ConfigError(f"Store {location}: {error}") from error
     read_settings(loaded.config)
     click.echo(f"the configuration is valid; the store is {location}")
 

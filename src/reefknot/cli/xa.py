@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import click
 import msgspec
 
 from reefknot.cli.output import emit
-from reefknot.errors import Invalid
+from reefknot.errors import Invalid, ReefknotError
 
 _FAILED = 1
 _LIBRARIES = {"postgres": "psycopg", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -78,12 +78,15 @@ def sweep(url: str, server: str, table: str, dry_run: bool, as_json: bool) -> in
 
 
 def _connector(url: str) -> Callable[[], Any]:
-    """Opens connections to the database.
+    """Opens connections to the database; one that cannot be opened raises ``ReefknotError``.
 
     Raises:
-        Invalid: it is none that prepares transactions, or its library is not installed.
+        Invalid: the URL cannot be read, the database is none that prepares transactions, or its library is not
+            installed.
     """
-    split = urlsplit(url)
+    from reefknot.barrier.opening import place_of, split_url
+
+    split = split_url(url)
     name = _LIBRARIES.get(split.scheme)
     if name is None:
         raise Invalid("url", f"begins with {split.scheme!r}", f"use one of {', '.join(_LIBRARIES)}")
@@ -92,12 +95,21 @@ def _connector(url: str) -> Callable[[], Any]:
     except ModuleNotFoundError as error:
         raise Invalid("url", f"needs {name}, which is not installed", f"pip install {name}") from error
     if name == "psycopg":
-        return lambda: library.connect(f"postgresql://{url.partition('://')[2]}")
-    place = {
-        "host": split.hostname,
-        "port": split.port,
-        "user": split.username and unquote(split.username),
-        "password": split.password and unquote(split.password),
-        "database": split.path.lstrip("/"),
-    }
-    return lambda: library.connect(**{key: value for key, value in place.items() if value})
+        options: dict[str, Any] = {"conninfo": f"postgresql://{url.partition('://')[2]}"}
+    else:
+        place = {
+            "host": split.hostname,
+            "port": split.port,
+            "user": split.username and unquote(split.username),
+            "password": split.password and unquote(split.password),
+            "database": split.path.lstrip("/"),
+        }
+        options = {key: value for key, value in place.items() if value}
+
+    def connect() -> Any:
+        try:
+            return library.connect(**options)
+        except Exception as error:  # a library has errors of its own and lets others through
+            raise ReefknotError(f"cannot connect to {place_of(split)} with {name}: {error}") from error
+
+    return connect

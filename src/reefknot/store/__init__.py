@@ -16,7 +16,7 @@ from reefknot.store.base import Store
 from reefknot.store.statements import load_migrations
 
 #: Modules of this package that serve the stores and are none themselves.
-_SHARED = frozenset({"base", "certificates", "groupcommit", "positions", "server_time", "statements"})
+_SHARED = frozenset({"base", "certificates", "groupcommit", "positions", "server_time", "statements", "urls"})
 
 #: Schemes that stand for a module of another name.
 _ALIASES = {"rediss": "redis", "postgresql": "postgres", "mariadb": "mysql"}
@@ -68,6 +68,19 @@ async def open_store(url: str, *, clock: Clock, failpoints: Failpoints) -> Store
     return await opener(url, clock=clock, failpoints=failpoints)
 
 
+def check_url(url: str) -> None:
+    """See whether a store can use a URL, as far as that can be told without its server.
+
+    A store says it with ``parse_url(url)`` in its module; one that has none takes every URL.
+
+    Raises:
+        ConfigError: there is no such store, or it cannot use the URL.
+    """
+    module = _module_of(url)
+    if hasattr(module, "parse_url"):
+        module.parse_url(url)
+
+
 async def pending_migrations(url: str) -> tuple[str, ...]:
     """The names of the migrations that opening a store would apply; changes nothing.
 
@@ -104,7 +117,7 @@ def migration_sql(url: str) -> str:
 def _module_of(url: str) -> Any:
     """The module that the scheme of the URL names."""
     scheme, separator, _ = url.partition("://")
-    if not separator:
+    if not separator or "@" in scheme:  # what stands before an @ is a login, and not shown
         raise ConfigError(f"store URL without a scheme; write one of {_examples()}")
     # What follows a plus says how to reach the store: redis+cluster is a matter of the module redis.
     name, _, variant = scheme.partition("+")

@@ -55,9 +55,14 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> MemoryStore
     Raises:
         ConfigError: the URL says more than the scheme.
     """
-    if url.partition("://")[2]:
-        raise ConfigError(f"store URL {url!r}: a memory store takes no name and no options; use memory://")
+    parse_url(url)
     return MemoryStore(clock, failpoints)
+
+
+def parse_url(url: str) -> None:
+    """See that a URL is ``memory://`` and no more; otherwise raise ``ConfigError``."""
+    if url.partition("://")[2]:
+        raise ConfigError("store URL: a memory store takes no name and no options; use memory://")
 
 
 class MemoryStore:
@@ -295,8 +300,7 @@ class MemoryStore:
         for gid, epoch in held:
             record = self._records.get(gid)
             if record is not None and _holds(record, owner, epoch):
-                until = now + lease_ms
-                self._put(replace(record, lease_until_ms=until, due_ms=until, updated_ms=now))
+                self._put(replace(record, lease_until_ms=now + lease_ms, due_ms=now + lease_ms, updated_ms=now))
                 kept.add(gid)
         return frozenset(kept)
 
@@ -311,8 +315,7 @@ class MemoryStore:
         now = self._now()
         known = [self._records[gid] for gid in dict.fromkeys(gids) if gid in self._records]
         for record in known:
-            parked = record.parked if record.finished_ms else ""
-            self._put(replace(record, due_ms=now, parked=parked, updated_ms=now))
+            self._put(replace(record, due_ms=now, parked=record.parked if record.finished_ms else "", updated_ms=now))
         return len(known)
 
     async def wake_later(self, later_than_ms: int, limit: int) -> tuple[int, bool]:

@@ -125,11 +125,55 @@ def test_config_check(own_place, capsys):
     assert list(own_place.iterdir()) == []
 
 
-def test_config_check_refuses_a_store_that_is_not_there(capsys, monkeypatch):
-    monkeypatch.setenv("STORE_URL", "oracle://u:hunter2@h/db")
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("oracle://u:hunter2@h/db", "Store oracle://u:***@h/db: there is no store 'oracle'; use one of memory://, "),
+        ("postgres://u:hunter2@h/db?foo=1", "Store postgres://u:***@h/db?foo=1: store URL: unknown option 'foo'"),
+        ("mysql://h", "Store mysql://h: store URL mysql://…: write mysql://user:password@host:3306/database"),
+        ("redis://:hunter2#x@h", "Store redis://:***@h: store URL: there is a # or a space in the login"),
+        ("mysql://root:hunter2#x@h/db", "Store mysql://root:***@h/db: store URL: it has a # or an @ behind the server"),
+        ("mysql://root:hunter2?x@h/db", "Store mysql://root:***@h/db: store URL: the port must be a number"),
+        ("postgres://u:hunter]2@h/db", "Store postgres://u:***@h/db: store URL: the server cannot be read"),
+        ("root:hunter2@h/db", "Store root:***@h/db: store URL without a scheme"),
+    ],
+)
+def test_config_check_refuses_a_store_that_cannot_be_opened(capsys, monkeypatch, url, problem):
+    monkeypatch.setenv("STORE_URL", url)
     assert main(["config", "check"]) == 2
     err = capsys.readouterr().err
-    assert err.startswith("reefknot: Store: there is no store 'oracle' for oracle://u:***@h/db; use one of memory, ")
+    assert err.startswith(f"reefknot: {problem}")
+    assert "hunter" not in err
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "mariadb", "rediss", "redis+cluster"])
+def test_config_check_takes_every_way_to_name_a_store(capsys, monkeypatch, scheme):
+    monkeypatch.setenv("STORE_URL", f"{scheme}://u:hunter2@h/0")
+    assert main(["config", "check"]) == 0
+    assert capsys.readouterr().out == f"the configuration is valid; the store is {scheme}://u:***@h/0\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("mysql://u:hunter2#x@h/db", "the port must be a number"),
+        ("mysql://u:hunter\uff0f2@h/db", "the port must be a number"),
+        ("postgres://u:hunter]2@h/db", "the port must be a number"),
+        ("postgres://u:12#hunter2@h/db", "has a # or an @ behind the server"),
+        ("postgres://u:12/hunter2@h", "has a # or an @ behind the server"),
+        ("postgres://u:12?hunter2@h/db", "has a # or an @ behind the server"),
+        ("postgres://u:hunter2%zz@h/db", "has a % in the login"),
+        ("postgres://u:hunter2@127.0.0.1:1/db", "cannot connect to 127.0.0.1:1 with psycopg"),
+        ("postgres://u:hunter2@127.0.0.1:1,[::1]:1/db", "cannot connect to 127.0.0.1:1,[::1]:1 with psycopg"),
+        ("mysql://u:hunter2@127.0.0.1:1/db", "cannot connect to 127.0.0.1:1 with pymysql"),
+    ],
+)
+@pytest.mark.parametrize("command", ["xa list", "barrier check"])
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(capsys, command, url, words):
+    assert main([*command.split(), url]) == 1
+    err = capsys.readouterr().err
+    assert words in err
+    assert "hunter" not in err
 
 
 def test_config_keys_lists_each_with_its_variable(capsys):

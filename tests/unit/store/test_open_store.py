@@ -5,7 +5,7 @@ import pytest
 from reefknot.clock import SystemClock
 from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import disarmed
-from reefknot.store import open_store
+from reefknot.store import check_url, open_store
 
 pytestmark = pytest.mark.anyio
 
@@ -34,8 +34,11 @@ def anyio_backend():
         ("os://x", "there is no store 'os'"),
         ("../memory://x", "there is no store"),
         ("plain.db", "without a scheme"),
-        ("memory://named", "takes no name"),
-        ("sqlite://host/file.db", "write sqlite:///relative.db"),
+        ("u:secret@tcp(h)/d", "without a scheme"),
+        ("u:secret@h/?x://", "without a scheme"),
+        ("memory://named:secret@h", "takes no name"),
+        ("sqlite://u:secret@host/file.db", "write sqlite:///relative.db"),
+        ("sqlite://u:secret]@host/file.db", "write sqlite:///relative.db"),
         ("sqlite:///", "write sqlite:///relative.db"),
         ("sqlite:////no/such/directory/x.db", "the directory /no/such/directory does not exist"),
         ("sqlite:////tmp", "/tmp is a directory"),
@@ -59,6 +62,34 @@ async def test_schemes_with_the_same_meaning_reach_the_same_store(scheme):
             clock=SystemClock(),
             failpoints=disarmed(),
         )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("memory://", "sqlite:////tmp/x.db", "postgres://u@h/d", "postgresql://u@h/d", "mysql://u@h/d"),
+        *("mariadb://u@h/d", "redis://h", "rediss://h", "redis+cluster://a:1,b:2", "rediss+sentinel://a/m"),
+    ],
+)
+def test_usable_urls(url):
+    check_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("oracle://h/db", "there is no store 'oracle'"),
+        ("memory://x", "takes no name"),
+        ("sqlite:///", "write sqlite:///relative.db"),
+        ("sqlite:////tmp/x.db?mode=ro", "there is no option 'mode'"),
+        ("postgres://u@h/db?foo=1", "unknown option 'foo'"),
+        ("mysql://h", "write mysql://user:password@host:3306/database"),
+        ("rediss://h?foo=1", "unknown option 'foo'"),
+    ],
+)
+def test_a_url_is_checked_without_its_server(url, expected):
+    with pytest.raises(ConfigError, match=re.escape(expected)):
+        check_url(url)
 
 
 async def test_relative_and_absolute_paths(tmp_path, monkeypatch):

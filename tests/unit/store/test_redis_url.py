@@ -54,6 +54,16 @@ def test_urls(url, expected):
         ("redis://:secret@h?allow-eviction=yes", "allow-eviction must be"),
         ("redis://:secret@h?clock=mine", "clock must be"),
         ("redis://:secret@h?prefix=%7B%7D", "prefix must have"),
+        ("redis://:secret#9x@h:6379/0", "write # as %23"),
+        ("redis://:secret x@h:6379/0", "a space as %20"),
+        ("redis://:a\nsecret@h:6379/0", "a space as %20"),
+        ("redis://:secret/x@h:6379/0", "as %2F"),
+        ("redis://u:12/secret@h:6379/0", "database number.*as %2F"),
+        ("redis://u:12?secret@h:6379/0", "unknown option \\(in a user or password"),
+        ("redis://:secret@h?tls-ca=/etc/ssl/ca.pem", "tls-ca needs an encrypted connection; write rediss"),
+        ("redis+cluster://:secret@h?tls-cert=/c&tls-key=/k", "tls-cert needs an encrypted"),
+        ("redis+sentinel://:secret@h/m?tls-key=/k", "tls-key needs an encrypted"),
+        ("rediss://:secret@h?tls-key=/k", "add tls-cert"),
     ],
 )
 def test_wrong_urls_are_refused_without_showing_the_password(rest, words):
@@ -64,7 +74,7 @@ def test_wrong_urls_are_refused_without_showing_the_password(rest, words):
 
 def test_missing_certificate_files():
     with pytest.raises(ConfigError, match="tls-ca: cannot read /no/such/file"):
-        parse_url("rediss://h?tls-ca=/no/such/file").tls_context()
+        parse_url("rediss://h?tls-ca=/no/such/file")
 
 
 def test_what_dtms_keys_come_to():

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote
 
 from reefknot.errors import ConfigError
 from reefknot.store.certificates import check_files
+from reefknot.store.urls import options_of, port_of, split_url
 
 _OPTIONS = (
     *("ssl", "ssl_ca", "ssl_cert", "ssl_key", "timeout", "wait"),
     *("connections", "max_connections", "max_idle", "lifetime", "clock"),
 )
+_FILES = ("ssl_ca", "ssl_cert", "ssl_key")
 #: Connections of a node that belong to the lanes of creates, reports and decisions.
 LANES = 3
 
@@ -55,17 +58,12 @@ def parse_url(url: str) -> Location:
         ConfigError: a part is missing or wrong, or an option is unknown. The message never holds
             the password.
     """
-    try:
-        parts = urlsplit(url)
-        port = parts.port or 3306
-    except ValueError as error:
-        raise ConfigError(f"store URL mysql://…: {error}") from error
+    parts = split_url(url)
+    port = port_of(parts, 3306)
     database = unquote(parts.path.removeprefix("/"))
-    if not parts.hostname or not parts.username or not database or "/" in database or parts.fragment:
+    if not parts.hostname or not parts.username or not database or "/" in database:
         raise ConfigError("store URL mysql://…: write mysql://user:password@host:3306/database")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if unknown := sorted(options.keys() - set(_OPTIONS)):
-        raise ConfigError(f"store URL mysql://…: unknown option {unknown[0]!r}; use {', '.join(_OPTIONS[:-1])}")
+    options = options_of(parts.query, _OPTIONS)
     if (time := options.get("clock", "database")) not in ("database", "process"):
         raise ConfigError("store URL mysql://…: clock must be database or process")
     most = _number(options, "max_connections", 500, LANES + 2, 10_000, key="Store.MaxOpenConns")
@@ -86,7 +84,7 @@ def parse_url(url: str) -> Location:
 
 
 def _number(
-    options: dict[str, str], name: str, default: float, least: float, most: float = 3_600, *, key: str = ""
+    options: Mapping[str, str], name: str, default: float, least: float, most: float = 3_600, *, key: str = ""
 ) -> float:
     """An option that is a number; ``key`` is the setting that may have set it."""
     known_as = f"{name} ({key})" if key else name
@@ -99,14 +97,18 @@ def _number(
     return value
 
 
-def _ssl_context(options: dict[str, str]) -> ssl.SSLContext | None:
+def _ssl_context(options: Mapping[str, str]) -> ssl.SSLContext | None:
     """The TLS settings: ``off``, ``require`` (no check), ``verify-ca`` (the authority), ``verify`` (host too)."""
     mode = options.get("ssl", "verify" if "ssl_ca" in options else "off")
     if mode not in _SSL_MODES:
         raise ConfigError(f"store URL mysql://…: ssl is one of {', '.join(_SSL_MODES)}, not {mode!r}")
+    if "ssl_key" in options and "ssl_cert" not in options:
+        raise ConfigError("store URL mysql://…: ssl_key is the key of a certificate; add ssl_cert")
+    if "ssl_cert" in options and "ssl" not in options and "ssl_ca" not in options:
+        raise ConfigError("store URL mysql://…: ssl_cert without ssl would not encrypt; add ssl=verify")
     if mode == "off":
         return None
-    check_files(options, ("ssl_ca", "ssl_cert", "ssl_key"))
+    check_files(options, _FILES)
     try:
         context = ssl.create_default_context(cafile=options.get("ssl_ca"))
         if certificate := options.get("ssl_cert"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from reefknot.errors import ConfigError
 from reefknot.store.certificates import check_files
+from reefknot.store.urls import ESCAPES, options_of, split_url
 
 #: Options that libpq knows too; the driver reads them from the URL.
 _DRIVER_OPTIONS = frozenset(
@@ -59,14 +61,11 @@ def parse_url(url: str) -> Location:
         ConfigError: a part is missing, or an option is unknown or has no possible value. The
             message never holds the password.
     """
-    parts = urlsplit(url)
+    parts = split_url(url)
     database = unquote(parts.path[1:])
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    if parts.fragment or not database or "/" in database:
-        raise ConfigError("store URL: write postgres://user:password@host:port/database, with / # ? as %2F %23 %3F")
-    if unknown := sorted(set(options) - _DRIVER_OPTIONS - set(_OWN_OPTIONS)):
-        known = ", ".join((*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
-        raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {known}")
+    if not database or "/" in database:
+        raise ConfigError(f"store URL: write postgres://user:password@host:port/database; {ESCAPES}")
+    options = options_of(parts.query, (*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
     check_files(options, _FILES)
     driver = {name: value for name, value in options.items() if name in _DRIVER_OPTIONS}
     schema = options.get("schema") or "public"
@@ -92,11 +91,11 @@ def _servers(hosts: str) -> str:
     try:
         ports = [urlsplit(f"//{host}").port for host in hosts.split(",")]
     except ValueError:
-        raise ConfigError("store URL: the port must be a number between 1 and 65535") from None
+        raise ConfigError(f"store URL: the port must be a number between 1 and 65535; {ESCAPES}") from None
     return hosts if len(ports) > 1 or ports[0] else f"{hosts}:5432"
 
 
-def _choice(options: dict[str, str], name: str, choices: dict[str, bool]) -> bool:
+def _choice(options: Mapping[str, str], name: str, choices: dict[str, bool]) -> bool:
     """The value that a word stands for; the first choice is the default."""
     word = options.get(name, next(iter(choices)))
     if word not in choices:
@@ -105,7 +104,7 @@ def _choice(options: dict[str, str], name: str, choices: dict[str, bool]) -> boo
 
 
 def _number(
-    options: dict[str, str], name: str, default: float, *, lowest: float, highest: float, key: str = ""
+    options: Mapping[str, str], name: str, default: float, *, lowest: float, highest: float, key: str = ""
 ) -> float:
     """An option that is a number; ``key`` is the setting that may have set it."""
     text = options.get(name, "")

@@ -39,7 +39,6 @@ _REFUSALS = (
     asyncpg.InsufficientPrivilegeError,
     asyncpg.ClientConfigurationError,
     ValueError,
-    FileNotFoundError,
 )
 
 _log = logging.getLogger(__name__)

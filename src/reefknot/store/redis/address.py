@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import ssl
+from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import msgspec
 
 from reefknot.errors import ConfigError
 from reefknot.store.certificates import check_files
+from reefknot.store.urls import ESCAPES, options_of
 
 _FORM = (
     "write redis://[user:password@]host[:port][/db][?prefix=reefknot], rediss://… for TLS, "
@@ -24,10 +26,8 @@ _KINDS: dict[str, tuple[Literal["single", "cluster", "sentinel"], bool]] = {
     "redis+sentinel": ("sentinel", False),
     "rediss+sentinel": ("sentinel", True),
 }
-_OPTIONS = frozenset(
-    {"prefix", "buckets", "clock", "timeout", "wait", "allow-eviction", "tls-ca", "tls-cert", "tls-key"}
-)
 _FILES = ("tls-ca", "tls-cert", "tls-key")
+_OPTIONS = ("allow-eviction", "buckets", "clock", "prefix", "timeout", "wait", *_FILES)
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]/]+)(?::(\d{1,5}))?")
 
 #: More buckets than this would make ids larger than what JSON readers keep exact.
@@ -67,11 +67,10 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
         """How to check servers, or ``None`` for plain connections.
 
         Raises:
-            ConfigError: a certificate file cannot be read.
+            ConfigError: a certificate file cannot be used.
         """
         if not self.tls:
             return None
-        check_files({"tls-ca": self.tls_ca, "tls-cert": self.tls_cert, "tls-key": self.tls_key}, _FILES)
         try:
             context = ssl.create_default_context(cafile=self.tls_ca or None)
             if self.tls_cert:
@@ -94,6 +93,9 @@ def parse_url(url: str) -> Address:
     rest, _, query = rest.partition("?")
     authority, _, path = rest.partition("/")
     login, _, servers = authority.rpartition("@")
+    # Other programs end a URL at these; a URL that means two things is shown wrongly somewhere.
+    if re.search(r"[#\s]", login):
+        raise ConfigError("store URL: there is a # or a space in the login; write # as %23 and a space as %20")
     user, _, password = login.partition(":")
     seeds = _seeds(servers, 26379 if kind == "sentinel" else 6379)
     if kind == "single" and len(seeds) > 1:
@@ -104,7 +106,7 @@ def parse_url(url: str) -> Address:
         raise ConfigError(f"store URL: the name of the master is missing; {_FORM}")
     database = parts.pop(0) if parts else "0"
     if parts or not (database.isascii() and database.isdecimal() and len(database) < 10):
-        raise ConfigError(f"store URL: the path must be a database number; {_FORM}")
+        raise ConfigError(f"store URL: the path must be a database number; {_FORM}; {ESCAPES}")
     if kind == "cluster" and int(database):
         raise ConfigError("store URL: a Redis cluster has only database 0")
     return Address(
@@ -115,7 +117,7 @@ def parse_url(url: str) -> Address:
         database=int(database),
         master_name=master_name,
         tls=tls,
-        **_options(query),
+        **_options(query, tls=tls),
     )
 
 
@@ -125,21 +127,25 @@ def _seeds(servers: str, default_port: int) -> tuple[tuple[str, int], ...]:
         match = _HOST.fullmatch(server.strip())
         port = int(match[2] or default_port) if match else 0
         if match is None or not 0 < port < 65536:
-            raise ConfigError(f"store URL: the servers must be host:port, separated by commas; {_FORM}")
+            raise ConfigError(f"store URL: the servers must be host:port, separated by commas; {_FORM}; {ESCAPES}")
         seeds.append((match[1].strip("[]"), port))
     return tuple(seeds)
 
 
-def _options(query: str) -> dict[str, Any]:
-    given = dict(parse_qsl(query, keep_blank_values=True))
-    if unknown := sorted(given.keys() - _OPTIONS):
-        raise ConfigError(f"store URL: unknown option {unknown[0]!r}; there are {', '.join(sorted(_OPTIONS))}")
+def _options(query: str, *, tls: bool) -> dict[str, Any]:
+    given = options_of(query, _OPTIONS)
     buckets = given.get("buckets", "0")
     if not (buckets.isascii() and buckets.isdecimal() and len(buckets) < 4 and int(buckets) <= MAX_BUCKETS):
         raise ConfigError(f"store URL: buckets must be a number from 1 to {MAX_BUCKETS}")
     timeout = _seconds(given, "timeout", "5")
     if not timeout:
         raise ConfigError("store URL: timeout must be more than 0")
+    files = {name: path for name in _FILES if (path := given.get(name, ""))}
+    if files and not tls:
+        raise ConfigError(f"store URL: {next(iter(files))} needs an encrypted connection; write rediss for redis")
+    if "tls-key" in files and "tls-cert" not in files:
+        raise ConfigError("store URL: tls-key is the key of a certificate; add tls-cert")
+    check_files(files, _FILES)
     return {
         "prefix": _prefix(given.get("prefix", "reefknot")),
         "buckets": int(buckets),
@@ -147,7 +153,7 @@ def _options(query: str) -> dict[str, Any]:
         "wait_seconds": _seconds(given, "wait", "30"),
         "allow_eviction": _choice(given, "allow-eviction", ("0", "1")) == "1",
         "own_clock": _choice(given, "clock", ("database", "process")) == "process",
-        **{name.replace("-", "_"): given.get(name, "") for name in ("tls-ca", "tls-cert", "tls-key")},
+        **{name.replace("-", "_"): path for name, path in files.items()},
     }
 
 
@@ -163,14 +169,14 @@ def _prefix(text: str) -> str:
     return prefix
 
 
-def _seconds(given: dict[str, str], name: str, default: str) -> float:
+def _seconds(given: Mapping[str, str], name: str, default: str) -> float:
     text = given.get(name, default)
     if not re.fullmatch(r"\d{1,5}(\.\d{1,3})?", text):
         raise ConfigError(f"store URL: {name} must be a number of seconds, for example 2.5")
     return float(text)
 
 
-def _choice(given: dict[str, str], name: str, values: tuple[str, str]) -> str:
+def _choice(given: Mapping[str, str], name: str, values: tuple[str, str]) -> str:
     """The value of an option that has two; the first if it is not given."""
     value = given.get(name, values[0])
     if value not in values:

@@ -17,7 +17,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from reefknot.clock import Clock
-from reefknot.errors import ConfigError, StoreUnavailable
+from reefknot.errors import StoreUnavailable
 from reefknot.failpoints import Failpoints
 from reefknot.model import KeyValue, Status
 from reefknot.store.base import (
@@ -61,9 +61,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> SqliteStore
             the file was written by a newer version.
         StoreUnavailable: the file cannot be read or written.
     """
-    path, options = parse_url(url)
-    if options:
-        raise ConfigError(f"store URL {url!r}: there is no option {min(options)!r}, nor any other")
+    path = parse_url(url)
     lock = await hold_lock(path)
     try:
         await prepare(path, clock.now_ms(), failpoints)
@@ -82,7 +80,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> SqliteStore
 
 async def pending_migrations(url: str) -> tuple[str, ...]:
     """The names of the migrations that ``open`` would apply; creates and changes nothing."""
-    return await asyncio.to_thread(pending_names, parse_url(url)[0])
+    return await asyncio.to_thread(pending_names, parse_url(url))
 
 
 class SqliteStore:

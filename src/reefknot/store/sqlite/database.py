@@ -7,7 +7,7 @@ import fcntl
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import apsw
 
@@ -30,24 +30,32 @@ _WRITER_PRAGMAS = (
 )
 
 
-def parse_url(url: str) -> tuple[Path, dict[str, str]]:
-    """The absolute path of the database and the options that a store URL names.
+def parse_url(url: str) -> Path:
+    """The absolute path of the database that a store URL names.
 
     Args:
-        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``, then perhaps ``?option=value``.
+        url: ``sqlite:///relative.db`` or ``sqlite:////absolute.db``.
 
     Raises:
-        ConfigError: the URL names a host or no file, or the file's directory does not exist.
+        ConfigError: the URL names a host, no file or an option, or the file's directory does not exist.
     """
-    parts = urlsplit(url)
+    # The URL is not quoted: who writes a host may have written a password, too.
+    form = "store URL: write sqlite:///relative.db or sqlite:////absolute.db"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigError(form) from None
     if parts.netloc or parts.fragment or len(parts.path) < 2:
-        raise ConfigError(f"store URL {url!r}: write sqlite:///relative.db or sqlite:////absolute.db")
+        raise ConfigError(form)
+    if parts.query:
+        name = parts.query.partition("=")[0]
+        raise ConfigError(f"store URL: there is no option {name!r}, nor any other; write ? in the file's name as %3F")
     path = Path(unquote(parts.path[1:])).resolve()
     if not path.parent.is_dir():
         raise ConfigError(f"the directory {path.parent} does not exist; create it or choose another store URL")
     if path.is_dir():
         raise ConfigError(f"{path} is a directory; the store URL must name a file")
-    return path, dict(parse_qsl(parts.query, keep_blank_values=True))
+    return path
 
 
 async def hold_lock(path: Path) -> int:
