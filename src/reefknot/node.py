@@ -56,6 +56,8 @@ _log = logging.getLogger(__name__)
 STATS_SECONDS = 3.0
 #: Time limit of one delivery of an alert.
 ALERT_SECONDS = 5.0
+#: A claim that is under way at a stop may always take so long.
+CLAIM_SECONDS = 2.0
 
 #: The purge waits so many times as long as its last batch took: a tenth of the time is its own, and a store that
 #: is busy with others, and so takes longer, is asked less often. With 4 the clients of a machine that others kept
@@ -276,12 +278,19 @@ class Node:
             drain_seconds: how long drives may take to finish; the setting if it is not given.
         """
         drain = self._settings.drain_seconds if drain_seconds is None else drain_seconds
+        until = asyncio.get_running_loop().time() + drain
+        self.poller.stop()
+        polling = [task for task in self._background if task.get_name() == "poller"]
         for task in self._background:
-            if task.get_name() != "renew":
+            if task.get_name() not in ("poller", "renew"):
                 task.cancel()
+        if polling:
+            # A claim that is cut off may be committed after the release, and then its leases would have to expire.
+            await asyncio.wait(polling, timeout=max(drain, CLAIM_SECONDS))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(drain):
-                while len(self.leases):  # noqa: ASYNC110 - an event would cost every drive something, for one stop
+            async with asyncio.timeout_at(until):
+                # An event would cost every drive something, for one stop.
+                while len(self.leases) or self.poller.active:  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
         await self.leases.stop_all()
         await self.tasks.cancel_all()

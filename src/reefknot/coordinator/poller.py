@@ -60,9 +60,15 @@ class Poller:
         self._fail = failpoints
         self._active = 0
         self._kicked = asyncio.Event()
+        self._stopping = False
 
     def kick(self) -> None:
         """Look for due transactions now instead of at the next interval."""
+        self._kicked.set()
+
+    def stop(self) -> None:
+        """Let ``run`` end after the round that is under way: what it claims is driven, and no more is claimed."""
+        self._stopping = True
         self._kicked.set()
 
     @property
@@ -71,8 +77,8 @@ class Poller:
         return self._active
 
     async def run(self) -> None:
-        """Poll until cancelled."""
-        while True:
+        """Poll until ``stop``. Cut off inside a claim it would not know what that claim took."""
+        while not self._stopping:
             try:
                 full = await self.poll()
             except StoreUnavailable as error:
