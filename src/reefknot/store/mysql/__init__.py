@@ -39,6 +39,7 @@ from reefknot.store.mysql.batches import CreateBatch, DecisionBatch, Outcome, Re
 from reefknot.store.mysql.location import Location, parse_url
 from reefknot.store.mysql.rows import entry_of, record_of, stats_of
 from reefknot.store.mysql.session import Command, Pool, Row, Session
+from reefknot.store.mysql.settings import durability_of
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.server_time import StoreTime
 from reefknot.store.statements import load_statements
@@ -146,21 +147,9 @@ class MySqlStore:
         )
 
     async def durability(self) -> Durability:
-        ((flush, doublewrite, log, sync, version),) = await self._rows("durability")
-        detail = (
-            f"{version} {self._location.name}: innodb_flush_log_at_trx_commit={flush}, "
-            f"innodb_doublewrite={doublewrite}, log_bin={log}, sync_binlog={sync}"
-        )
-        # The level is that of this server alone: a Galera cluster may lose power as a whole.
+        (settings,) = await self._rows("durability")
         cluster = {str(name): str(value) for name, value in await self._rows("find_cluster")}
-        if cluster.get("wsrep_cluster_status") == "Primary":
-            detail += f"; Galera cluster of {cluster['wsrep_cluster_size']}"
-        if str(flush) == "0":
-            return Durability("none", f"{detail}; a crash of the server loses the last second")
-        if str(flush) == "2" or (int(log) and int(sync) != 1):
-            return Durability("process", detail)
-        torn_pages = str(doublewrite).upper() in {"0", "OFF"}
-        return Durability("crash" if torn_pages else "full", detail)
+        return durability_of(self._location.name, settings, cluster)
 
     async def close(self) -> None:
         if self._closed:

@@ -47,7 +47,7 @@ _REPEATABLE = frozenset({1205, 1213})
 #: Cannot connect, server gone, connection lost, closed before.
 _LOST = frozenset({0, 2003, 2006, 2013, 2055})
 
-#: After a failure everything fails for so many seconds without another try.
+#: After a failed connect everything that needs one fails for so many seconds without another try.
 _PAUSE_SECONDS = 0.2
 
 #: The connection was found closed before anything was written to it.
@@ -80,6 +80,7 @@ class Session:
         self._expiry = 0.0
         self._cursor: Any = None
         self._committing = False
+        self._connecting = False
         self._broken: StoreUnavailable | None = None
         self._broken_until = 0.0
         #: The largest statement that the server takes, bytes.
@@ -103,12 +104,12 @@ class Session:
         if self._broken is not None and loop.time() < self._broken_until:
             raise StoreUnavailable(str(self._broken))
         self._broken = None
-        self._committing = False
+        self._committing = self._connecting = False
         try:
             return await self._run(work, seconds or self._location.timeout, commits=commits)
         except StoreUnavailable as error:
-            # Those who queued meanwhile need not wait for the same in turn.
-            self._broken, self._broken_until = error, loop.time() + _PAUSE_SECONDS
+            if self._connecting:  # then those who queued meanwhile need not wait for the same in turn
+                self._broken, self._broken_until = error, loop.time() + _PAUSE_SECONDS
             raise
 
     async def _run(self, work: Callable[[Session], Awaitable[Result]], seconds: float, *, commits: bool) -> Result:
@@ -137,7 +138,9 @@ class Session:
         for tries_left in range(_TRIES - 1, -1, -1):
             fresh = self._connection is None
             if fresh:
+                self._connecting = True
                 await self._connect()
+                self._connecting = False
             try:
                 result = await work(self)
                 if not self._committing:
@@ -320,11 +323,11 @@ class Pool:
         self._keep = keep
         #: Free sessions with a connection.
         self._idle = 0
-        self._all = tuple(sessions)
-        # The one used last comes first, so that the others may stay unconnected.
-        self._free: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
-        for session in self._all:
-            self._free.put_nowait(session)
+        # The last one is taken. Those without a connection come first: they may stay so, and one that could not
+        # connect does not stand before those that are well.
+        self._free = list(sessions)
+        self._size = len(self._free)
+        self._turns = asyncio.Semaphore(self._size)
         self._closed = False
 
     async def run(
@@ -344,9 +347,10 @@ class Pool:
             raise StoreUnavailable("the store is closed")
         try:
             async with asyncio.timeout(self._patience):
-                session = await self._free.get()
+                await self._turns.acquire()
         except TimeoutError as error:
             raise StoreUnavailable("every connection to MySQL is busy") from error
+        session = self._free.pop()
         self._idle -= session.connected
         try:
             yield session
@@ -356,15 +360,18 @@ class Pool:
                     await session.close()
             finally:
                 self._idle += session.connected
-                self._free.put_nowait(session)
+                self._free.insert(len(self._free) if session.connected else 0, session)
+                self._turns.release()
 
     async def close(self) -> None:
         """Refuse new work, wait for what runs, close the connections."""
         if self._closed:
             return
         self._closed = True
-        for _ in self._all:
-            await (await self._free.get()).close()
+        for _ in range(self._size):
+            await self._turns.acquire()
+        for session in self._free:
+            await session.close()
 
 
 def chunks(rows: Sequence[Row], max_packet: int) -> Iterator[Sequence[Row]]:

@@ -23,6 +23,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
     policy: str
     append_only: str
     append_fsync: str
+    rests_on_rewrite: bool
     append_ok: bool
     snapshots: str
 
@@ -35,7 +36,8 @@ class ServerSettings(msgspec.Struct, frozen=True):
         """What is left after a crash, with the reason in words."""
         fsync = self.append_fsync or "not readable"
         detail = (
-            f"Redis {self.server}: appendonly={self.append_only}, appendfsync={fsync}, save={self.snapshots!r}, "
+            f"Redis {self.server}: appendonly={self.append_only}, appendfsync={fsync}, "
+            f"no-appendfsync-on-rewrite={'yes' if self.rests_on_rewrite else 'no'}, save={self.snapshots!r}, "
             f"maxmemory-policy={self.policy or 'not readable'}, role={self.role}"
         )
         if self.evicts:
@@ -45,6 +47,9 @@ class ServerSettings(msgspec.Struct, frozen=True):
             return Durability("none", f"{detail}: a crash loses everything since {lost}; set appendonly yes")
         if not self.append_ok:
             return Durability("none", f"{detail}: the last write to the append-only file failed")
+        if self.rests_on_rewrite:
+            reason = "nothing is flushed while the file is rewritten or a snapshot made; set no-appendfsync-on-rewrite no"
+            return Durability("process", f"{detail}: {reason}")
         level, text = {
             "always": ("full", "every change is on the disk before it is acknowledged; a failover may still lose some"),
             "everysec": ("crash", "a crash of the machine loses the last second or two, one of Redis nothing"),
@@ -65,14 +70,16 @@ async def read_settings(connection: Connection) -> ServerSettings:
     if answer is None:
         raise StoreUnavailable(f"Redis {connection.name}: the user has no right to INFO")
     info = dict(line.split(":", 1) for line in answer.decode().splitlines() if ":" in line)
-    found = [await _allowed(connection, "CONFIG", "GET", name) for name in ("appendfsync", "save")]
-    fsync, save = (answer[1].decode() if answer else "" for answer in found)
+    names = ("appendfsync", "no-appendfsync-on-rewrite", "save")
+    found = [await _allowed(connection, "CONFIG", "GET", name) for name in names]
+    fsync, rests, save = (answer[1].decode() if answer else "" for answer in found)
     return ServerSettings(
         server=connection.name,
         role=info.get("role", ""),
         policy=info.get("maxmemory_policy", ""),
         append_only="yes" if info.get("aof_enabled") == "1" else "no",
         append_fsync=fsync,
+        rests_on_rewrite=rests == "yes",
         append_ok=info.get("aof_last_write_status", "ok") == "ok",
         snapshots=save,
     )
