@@ -80,10 +80,8 @@ def _serve_with_workers(config: Config) -> int:
             grpc_host = config.grpc_host or config.http_host
             taken = bound_socket(grpc_host, config.grpc_port, share=True, names="GrpcHost, GrpcPort")
             held.enter_context(contextlib.closing(taken))
-        # The same command without the reset, which was done and must not be done again.
-        words = [word for word in sys.argv[1:] if word not in ("-r", "--yes")]
         _log.info("starting workers", extra={"workers": config.workers, "port": port})
-        return Workers([sys.executable, "-m", "reefknot", *words], config.workers, port).run()
+        return Workers([sys.executable, "-m", "reefknot", *sys.argv[1:]], config.workers, port).run()
 
 
 async def _require_shared(config: Config) -> None:

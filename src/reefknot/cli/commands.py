@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -109,9 +110,12 @@ def serve(
 
 
 def _serve(context: click.Context, file: Path | None, flags: Mapping[str, object], *, reset: bool, yes: bool) -> int:
+    from reefknot.workers import WORKER_VARIABLE
+
     loaded = load_settings(context, file, flags)
     tell_notices(loaded)
-    if reset:
+    # A worker has the words of its parent, which has emptied the store before it started any.
+    if reset and WORKER_VARIABLE not in os.environ:
         from reefknot.cli.storage import reset_store
 
         reset_store(loaded.config.store.location(), ask=not yes)

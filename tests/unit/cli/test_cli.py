@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -281,6 +283,29 @@ def test_serve_after_a_reset_answers_and_stops_cleanly(words):
     assert process.returncode == 0, err
     assert "reefknot: deleted 1 transaction from sqlite:///reefknot.db" in err
     assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 0
+
+
+@pytest.mark.parametrize("words", [["serve", "-dr"], ["serve", "-r", "-d"], ["-dr", "serve"]])
+def test_workers_do_not_repeat_the_reset(words, redis, own_place):
+    url = f"{redis.url}?prefix=reset-{secrets.token_hex(4)}"
+    anyio.run(add_transaction, url)
+    port, log = free_port(), own_place / "log"
+    options = ["--yes", "--workers", "2", "--store", url, "--http-port", str(port), "--grpc-port", "0"]
+    with log.open("w") as stderr:
+        process = start(*words, *options, stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        deadline = time.monotonic() + 120
+        while len(re.findall(r"serving.*owner", log.read_text())) < 2:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.terminate()
+        process.wait()
+    assert log.read_text().count("reefknot: deleted 1 transaction from") == 1
+    assert log.read_text().count("reefknot: deleted") == 1
 
 
 def test_without_the_servers_libraries_the_command_says_what_to_install():
