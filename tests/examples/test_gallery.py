@@ -5,7 +5,7 @@ import json
 import pytest
 
 from reefknot.cli import main
-from reefknot.demo.gallery import examples
+from reefknot.demo.gallery import Example, ExampleError, _main, examples
 
 FOUND = examples()
 MOST_LINES = 150
@@ -30,6 +30,21 @@ def test_an_example_is_short_documented_and_tested(name):
 def written(name):
     """Whether a file is a part of the program that somebody wrote: no test, and not made from a .proto file."""
     return "test_" not in name and "_pb2" not in name
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import time; time.sleep(3600)",
+        "import subprocess; subprocess.run(['sleep', '3600'])",
+        "import os, time; os.close(1); os.close(2); time.sleep(3600)",
+        "import time\nwhile True: print(1); time.sleep(0.01)",
+    ],
+)
+def test_an_example_that_does_not_end_is_ended(program, tmp_path):
+    (tmp_path / "main.py").write_text(program)
+    with pytest.raises(ExampleError, match="silent did not end within 2 s"):
+        _main(Example("silent", tmp_path, "It says nothing"), {}, lambda _: None, 2)
 
 
 def test_the_list_names_every_example(capsys):
