@@ -78,7 +78,7 @@ def purge(plan: Plan, storage: Storage, count: int, rounds: int) -> tuple[list[R
     ]
     text = f"{count:,} finished, stored in {filled.seconds:.0f} s; {rounds} loads each of {plan.seconds:g} s"
     rate = median(one.rate for one in purging)
-    return rows, [*_effects(storage, before, after, text), *_costs(storage, rate, left, rest)]
+    return rows, [*_effects(storage, before, after, text), *_costs(storage, rate, rest)]
 
 
 def _effects(storage: Storage, before: Sequence[Row], after: Sequence[Row], text: str) -> list[Fact]:
@@ -92,11 +92,11 @@ def _effects(storage: Storage, before: Sequence[Row], after: Sequence[Row], text
     ]
 
 
-def _costs(storage: Storage, rate: float, left: int, rest: _Rest) -> list[Fact]:
+def _costs(storage: Storage, rate: float, rest: _Rest) -> list[Fact]:
     """What the purge does, and what it takes."""
     cores = len(os.sched_getaffinity(0))
     part = rate * rest.row_us / (cores * 10_000)
-    text = f"{rest.deleted:,} of the remaining {left:,}, nothing else to do"
+    text = f"{rest.deleted:,} deleted, nothing else to do"
     return [
         Fact(f"{storage.label}/purge/rate", rate, "purged/s", f"during the loads; median, {_CONNECTIONS} connections"),
         Fact(f"{storage.label}/purge/alone", rest.rate, "purged/s", text),
