@@ -37,8 +37,9 @@ from reefknot.store.mysql import recovery
 from reefknot.store.mysql import schema as tables
 from reefknot.store.mysql.batches import CreateBatch, DecisionBatch, Outcome, Registration, Statements, WriteBatch
 from reefknot.store.mysql.location import Location, parse_url
+from reefknot.store.mysql.pool import Pool
 from reefknot.store.mysql.rows import entry_of, record_of, stats_of
-from reefknot.store.mysql.session import Command, Pool, Row, Session
+from reefknot.store.mysql.session import Command, Row, Session
 from reefknot.store.mysql.settings import durability_of
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.server_time import StoreTime
