@@ -85,7 +85,6 @@ def settings_of(config: Config) -> Settings:
         lease_seconds=float(config.lease_seconds),
         lease_margin_seconds=config.lease_seconds / 8,
         renew_seconds=config.lease_seconds * 0.3,
-        poll_seconds=min(1.0, float(config.trans_cron_interval)),
         live_transactions=config.live_transactions,
         recovery_transactions=config.recovery_transactions,
         host_calls=config.host_concurrency,

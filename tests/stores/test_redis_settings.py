@@ -1,9 +1,11 @@
 """What the store reads from a Redis server, and which servers it refuses."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+import reefknot
 from reefknot.clock import SystemClock
 from reefknot.errors import ConfigError, StoreUnavailable
 from reefknot.failpoints import disarmed
@@ -17,6 +19,9 @@ pytestmark = pytest.mark.anyio
 
 if find_program() is None:
     pytest.skip("no Redis on this machine: apt-get install redis-server", allow_module_level=True)
+
+
+RIGHTS = ("+@all", "-@dangerous", "+info", "+role", "+cluster|slots")
 
 
 def opened(url, clock=None):
@@ -70,7 +75,7 @@ async def test_a_server_that_may_evict_is_refused():
 
 
 async def test_a_user_with_few_rights(server):
-    server.command("ACL", "SETUSER", "node", "on", ">pw", "~bank{*", "+@all", "-@dangerous", "+info", "+role")
+    server.command("ACL", "SETUSER", "node", "on", ">pw", "~bank{*", *RIGHTS)
     host = f"127.0.0.1:{server.port}"
     store = await opened(f"redis://node:pw@{host}?prefix=bank")
     await create(store, new())
@@ -81,6 +86,22 @@ async def test_a_user_with_few_rights(server):
     with pytest.raises((ConfigError, StoreUnavailable), match=r"NOPERM|No permissions|permission"):
         await opened(f"redis://node:pw@{host}?prefix=other&wait=0")
     server.command("ACL", "DELUSER", "node")
+
+
+async def test_a_user_with_few_rights_in_a_cluster():
+    with RedisCluster(2, "off") as cluster:
+        for server in cluster.servers:
+            server.command("ACL", "SETUSER", "node", "on", ">pw", "~bank{*", *RIGHTS)
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in cluster.servers)
+        store = await opened(f"redis+cluster://node:pw@{hosts}?prefix=bank")
+        await create(store, new())
+        assert await store.write(step())
+        await store.close()
+
+
+def test_the_page_names_these_rights():
+    page = Path(reefknot.__file__).parents[2] / "docs/stores/redis.md"
+    assert " ".join((*RIGHTS[:-1], "+config|get", RIGHTS[-1])) in page.read_text("utf-8")
 
 
 async def test_databases_and_prefixes_are_apart(server):

@@ -213,6 +213,9 @@ def test_keys_without_effect_are_named_when_they_are_changed():
         "JsonRpcPort: has no effect in Reefknot (environment JSON_RPC_PORT)",
     )
     assert load(environ={"JSON_RPC_PORT": "36791"}).notices == ()
+    assert load(environ={"TRANS_CRON_INTERVAL": "60"}).notices == (
+        "TransCronInterval: has no effect in Reefknot (environment TRANS_CRON_INTERVAL)",
+    )
 
 
 def test_misspelt_variable_with_our_prefix_is_named_but_a_platforms_own_are_not():
@@ -264,6 +267,11 @@ DATABASE = {"host": "db.example", "port": 1, "user": "us:er", "password": Secret
         (Store(driver="postgres", **DATABASE), "postgres://us%3Aer:p%40%2Fs@db.example:1/dtm?schema=public"),
         (Store(driver="redis", host="r", port=6379), "redis://r:6379/?prefix=%7Ba%7D"),
         (Store(driver="redis", host="a:1,b:2", port=1, password=Secret("x")), "redis://:x@a:1,b:2/?prefix=%7Ba%7D"),
+        (Store(driver="redis", host="a:6379,b:6379"), "redis://a:6379,b:6379/?prefix=%7Ba%7D"),
+        (Store(driver="redis", host="a,b:2", port=1), "redis://a:1,b:2/?prefix=%7Ba%7D"),
+        (Store(driver="redis", host="a:1"), "redis://a:1/?prefix=%7Ba%7D"),
+        (Store(driver="postgres", host="a:1,b", port=2, user="u"), "postgres://u@a:1,b:2/dtm?schema=public"),
+        (Store(driver="redis", host="[::1]:1,[::1]", port=2), "redis://[::1]:1,[::1]:2/?prefix=%7Ba%7D"),
         (Store(driver="mysql", url=SecretUrl("memory://")), "memory://"),
         (
             Store(driver="mysql", max_open_conns=9, **DATABASE),
@@ -289,6 +297,9 @@ def test_driver_and_server_keys_become_a_url(store, url):
     [
         ({"STORE_DRIVER": "mysql"}, "mysql needs Store.Host, Store.Port, Store.User"),
         ({"STORE_DRIVER": "redis", "STORE_HOST": "h"}, "redis needs Store.Port (or set Store.Url)"),
+        ({"STORE_DRIVER": "redis", "STORE_HOST": "a:1,b"}, "redis needs Store.Port (or set Store.Url)"),
+        ({"STORE_DRIVER": "redis"}, "redis needs Store.Host, Store.Port"),
+        ({"STORE_DRIVER": "mysql", "STORE_HOST": "h", "STORE_USER": "u"}, "mysql needs Store.Port"),
         ({"STORE_DRIVER": "sqlserver"}, "sqlserver is not offered; use postgres, mysql, redis or sqlite"),
     ],
 )
@@ -314,11 +325,33 @@ def test_boltdb_comes_with_a_notice_and_an_unused_server_too():
         ({}, 604_800),
         ({"STORE_DATA_EXPIRE": "60"}, 60),
         ({"STORE_DATA_EXPIRE": "-1"}, 0),
-        ({"STORE_DATA_EXPIRE": "60", "STORE_FINISHED_DATA_EXPIRE": "70"}, 70),
+        ({"STORE_DATA_EXPIRE": "60", "STORE_URL": "sqlite:////tmp/x.db"}, 60),
+        ({"STORE_DATA_EXPIRE": "60", "STORE_URL": "sqlite:///x.db", "STORE_DRIVER": "redis"}, 60),
+        ({"STORE_DATA_EXPIRE": "60", "STORE_FINISHED_DATA_EXPIRE": "60", "STORE_URL": "memory://"}, 60),
     ],
 )
 def test_data_expire_of_dtms_embedded_store_means_retention(environ, kept):
-    assert load(environ=environ).config.store.finished_data_expire == kept
+    loaded = load(environ=environ)
+    assert loaded.config.store.finished_data_expire == kept
+    assert not any("Store.DataExpire" in notice for notice in loaded.notices)
+
+
+@pytest.mark.parametrize(
+    ("environ", "kept", "reason"),
+    [
+        ({"STORE_FINISHED_DATA_EXPIRE": "70"}, 70, "Store.FinishedDataExpire is set"),
+        ({"STORE_DRIVER": "redis", "STORE_HOST": "h:1"}, 604_800, "it is for the embedded store"),
+        ({"STORE_URL": "postgres://u@h/d"}, 604_800, "it is for the embedded store"),
+        ({"STORE_URL": "memory://", "STORE_DRIVER": "boltdb"}, 604_800, "it is for the embedded store"),
+    ],
+)
+def test_data_expire_that_is_not_used_is_named(environ, kept, reason):
+    loaded = load(environ={"STORE_DATA_EXPIRE": "60", **environ})
+    assert loaded.config.store.finished_data_expire == kept
+    assert (
+        f"Store.DataExpire: not used, as {reason} (environment STORE_DATA_EXPIRE); "
+        f"finished transactions are kept for {kept} s (Store.FinishedDataExpire)"
+    ) in loaded.notices
 
 
 SECRETS = ("hunter2", "tok-123", "hook-key", "p%40ss")

@@ -22,6 +22,8 @@ from reefknot.errors import ConfigError
 
 _DEFAULT = "default"
 
+_DATA_EXPIRE, _FINISHED_DATA_EXPIRE = "Store.DataExpire", "Store.FinishedDataExpire"
+
 #: Variables with our prefix that are read elsewhere.
 _OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS", "REEFKNOT_WORKER"})
 
@@ -90,9 +92,7 @@ def load(
     if problems:
         raise ConfigError("\n".join(problems))
     origins = {name: found.origin for name, found in winners.items()}
-    _expiry_of_dtm(values, origins)
-    config = _build(keys, values)
-    config.store.location()
+    config = _with_expiry_of_dtm(_build(keys, values), origins)
     notices += [*_advice(config, keys, origins), *_misspelt(keys, environ)]
     return Loaded(config, origins, tuple(notices))
 
@@ -158,13 +158,14 @@ def _conflict(key: Key, winner: _Found, loser: _Found) -> str:
     return f"{key.name}: {winner.origin} ({mask(winner.raw)}) overrides {loser.origin} ({mask(loser.raw)})"
 
 
-def _expiry_of_dtm(values: dict[str, Any], origins: dict[str, str]) -> None:
+def _with_expiry_of_dtm(config: Config, origins: dict[str, str]) -> Config:
     """DTM's embedded store keeps finished transactions for ``DataExpire``; 0 or less is for ever."""
-    ours, theirs = "Store.FinishedDataExpire", "Store.DataExpire"
-    embedded = values.get("Store.Driver", "sqlite") in ("sqlite", "boltdb") and "Store.Url" not in values
-    if embedded and theirs in values and ours not in values:
-        values[ours] = max(0, values[theirs])
-        origins[ours] = f"{theirs}, {origins[theirs]}"
+    embedded = config.store.location().reveal().startswith("sqlite://")
+    if not embedded or _DATA_EXPIRE not in origins or _FINISHED_DATA_EXPIRE in origins:
+        return config
+    origins[_FINISHED_DATA_EXPIRE] = f"{_DATA_EXPIRE}, {origins[_DATA_EXPIRE]}"
+    store = msgspec.structs.replace(config.store, finished_data_expire=max(0, config.store.data_expire))
+    return msgspec.structs.replace(config, store=store)
 
 
 def _build(keys: tuple[Key, ...], values: Mapping[str, Any]) -> Config:
@@ -192,6 +193,14 @@ def _advice(config: Config, keys: tuple[Key, ...], origins: Mapping[str, str]) -
         lines.append(f"Store.Driver: boltdb means the embedded store here, which is {config.store.location()}")
     elif config.store.driver in ("sqlite", "memory") and "Store.Host" in origins:
         lines.append(f"Store.Host: not used, as Store.Driver is {config.store.driver} ({origins['Store.Host']})")
+    if _DATA_EXPIRE in origins and max(0, config.store.data_expire) != config.store.finished_data_expire:
+        reason = (
+            f"{_FINISHED_DATA_EXPIRE} is set" if _FINISHED_DATA_EXPIRE in origins else "it is for the embedded store"
+        )
+        lines.append(
+            f"{_DATA_EXPIRE}: not used, as {reason} ({origins[_DATA_EXPIRE]}); "
+            f"finished transactions are kept for {config.store.finished_data_expire} s ({_FINISHED_DATA_EXPIRE})"
+        )
     if config.retry_interval < 10:
         lines.append(f"RetryInterval: {config.retry_interval} is less than DTM's minimum of 10; meant for tests")
     if config.timeout_to_fail < config.retry_interval:

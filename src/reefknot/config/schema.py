@@ -10,6 +10,7 @@ accepted for DTM's sake but changes nothing here, or nothing yet.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -25,6 +26,9 @@ NOT_YET = {"effect": "has no effect in this version"}
 
 #: Schemes of store URLs that know the options ``max_connections``, ``max_idle`` and ``lifetime``.
 _WITH_CONNECTION_LIMITS = frozenset({"postgres", "postgresql", "mysql", "mariadb"})
+
+#: A server that is named with its port.
+_WITH_PORT = re.compile(r"\s*(\[.*\]|[^:]+):\d+\s*")
 
 #: Where the embedded store lives unless ``Store.Url`` says otherwise.
 EMBEDDED_URL = "sqlite:///reefknot.db"
@@ -46,7 +50,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         ),
     ] = SecretUrl()
     host: Annotated[str, Meta(description="database server; for a Redis cluster `host:port,host:port`")] = ""
-    port: Annotated[int, Meta(ge=0, le=65535, description="database port")] = 0
+    port: Annotated[int, Meta(ge=0, le=65535, description="database port, where `Store.Host` does not have it")] = 0
     user: Annotated[str, Meta(description="database user")] = ""
     password: Annotated[Secret, Meta(description="database password")] = Secret()
     db: Annotated[str, Meta(description="database name (mysql, postgres)")] = "dtm"
@@ -81,8 +85,8 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
     data_expire: Annotated[
         int,
         Meta(
-            description="DTM's name for `Store.FinishedDataExpire` on the embedded store; used if that key is not set. "
-            "Unfinished transactions never expire",
+            description="DTM's name for `Store.FinishedDataExpire` on the embedded store; used if that key is not set, "
+            "and on no other store. Unfinished transactions never expire",
         ),
     ] = 604_800
     finished_data_expire: Annotated[
@@ -107,7 +111,9 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         return self._server_location()
 
     def _server_location(self) -> SecretUrl:
-        needed = {"Store.Host": self.host, "Store.Port": self.port}
+        # A cluster is a list of servers in the host; each may have a port of its own.
+        servers = {server: bool(_WITH_PORT.fullmatch(server)) for server in self.host.split(",")}
+        needed = {"Store.Host": self.host, "Store.Port": self.port or all(servers.values())}
         if self.driver != "redis":
             needed |= {"Store.User": self.user, "Store.Db": self.db}
         if self.driver == "postgres":
@@ -117,8 +123,7 @@ class Store(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         login = quote(self.user, safe="")
         if self.password:
             login += f":{quote(self.password.reveal(), safe='')}"
-        # A Redis cluster is a list of servers with their ports in the host.
-        address = self.host if "," in self.host else f"{self.host}:{self.port}"
+        address = ",".join(server if has_port else f"{server}:{self.port}" for server, has_port in servers.items())
         rest = {
             "mysql": quote(self.db, safe=""),
             "postgres": f"{quote(self.db, safe='')}?schema={quote(self.schema, safe='')}",
@@ -239,7 +244,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
         int, Meta(ge=0, le=65535, description="unused, also in DTM: JSON-RPC is on the HTTP port", extra=NO_EFFECT)
     ] = 36791
     trans_cron_interval: Annotated[
-        int, Meta(ge=1, le=3600, description="longest pause between two looks for due transactions")
+        int,
+        Meta(
+            ge=1,
+            le=3600,
+            description="DTM: longest pause between two looks for due transactions; here one second",
+            extra=NO_EFFECT,
+        ),
     ] = 3
     timeout_to_fail: Annotated[
         int, Meta(ge=1, le=31_536_000, description="time limit of msg, tcc and xa that do not bring their own")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reefknot.store.base import Durability
@@ -11,7 +11,7 @@ from reefknot.store.base import Durability
 _TORN_PAGES = frozenset({"0", "OFF", "DETECT_ONLY"})
 
 
-def durability_of(place: str, settings: tuple[Any, ...], cluster: Mapping[str, str]) -> Durability:
+def durability_of(place: str, settings: Sequence[Any], cluster: Mapping[str, str]) -> Durability:
     """What is left after a crash, with the reason in words.
 
     The level is that of this server alone: a Galera cluster may lose power as a whole.
