@@ -421,6 +421,7 @@ def test_numbers_are_secret_too():
         ('{"\\u0050assword": "s3cret", "at": "x://u:p@h"}', '{"Password": "***", "at": "x://u:***@h"}'),
         ("{'Password': 's3cret', 'a': 1}", "{'Password': \"***\", 'a': 1}"),
         ('{"Password": s3cret}', '{"Password": "***"}'),
+        ('{"ClientConfig": "{\\"Password\\": 7}"}', '{"ClientConfig": "{\\"Password\\": \\"***\\"}"}'),
         ('{"a":[1]}', '{"a":[1]}'),
         ("https://h/p?a=1&Token=abc&b=2", "https://h/p?a=1&Token=***&b=2"),
         ("sqlite:////var/lib/a.db", "sqlite:////var/lib/a.db"),

@@ -61,7 +61,7 @@ def _mask_members(value: Any) -> Any:
         return {name: MASK if _SECRET_NAME.search(name) else _mask_members(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_mask_members(inner) for inner in value]
-    return _mask_text(value) if isinstance(value, str) else value
+    return mask(value) if isinstance(value, str) else value
 
 
 class Secret:
