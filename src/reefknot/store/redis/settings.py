@@ -48,7 +48,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
         if not self.append_ok:
             return Durability("none", f"{detail}: the last write to the append-only file failed")
         if self.rests_on_rewrite:
-            reason = "nothing is flushed while the file is rewritten or a snapshot made; set no-appendfsync-on-rewrite no"
+            reason = "nothing is flushed while Redis rewrites the file; set no-appendfsync-on-rewrite no"
             return Durability("process", f"{detail}: {reason}")
         level, text = {
             "always": ("full", "every change is on the disk before it is acknowledged; a failover may still lose some"),
