@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 
@@ -30,6 +29,8 @@ async def async_finished(
         CancelledError: the task was cancelled, and the work has succeeded.
         Exception: what the work raised, whether or not the task was cancelled.
     """
+    import asyncio  # noqa: PLC0415 - a synchronous program does not need it
+
     task = asyncio.create_task(work(*args, **kwargs))
     try:
         return await asyncio.shield(task)

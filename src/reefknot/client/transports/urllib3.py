@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import time
 from typing import Any
 
 import urllib3
@@ -18,6 +17,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import SKIP_HEADER
 
+from reefknot.client.environment import Time
 from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size
 
 #: Connections to one host that are kept; more are made when more threads call at once.
@@ -68,6 +68,7 @@ class Urllib3Transport:
         self._manager = pool or _manager()
         #: The pool of each ``scheme://host:port``: the manager takes 30 µs to find one.
         self._pools: dict[str, urllib3.HTTPConnectionPool] = {}
+        self._time = Time()
 
     def send(self, request: Request) -> Response:
         """Send it once and return the answer.
@@ -76,7 +77,7 @@ class Urllib3Transport:
             NotSent: no connection could be made.
             Unreadable: the answer is too large, or compressed.
         """
-        until = time.monotonic() + request.timeout
+        until = self._time.monotonic() + request.timeout
         origin, target = _split(request.url)
         try:
             pool = self._pools.get(origin)
@@ -100,7 +101,7 @@ class Urllib3Transport:
                 raise NotSent(str(error)) from error
             raise
         try:
-            body = _read(answer, until)
+            body = self._read(answer, until)
         except BaseException:
             answer.close()
             raise
@@ -108,28 +109,27 @@ class Urllib3Transport:
             answer.release_conn()
         return Response(answer.status, body)
 
+    def _read(self, answer: urllib3.BaseHTTPResponse, until: float) -> bytes:
+        check_head(answer.length_remaining, answer.headers.get("Content-Encoding"))
+        parts: list[bytes] = []
+        size = 0
+        # Each part within the time of all: the timeout of urllib3 is one for every piece that arrives.
+        while part := answer.read1(PART_BYTES, decode_content=False):
+            parts.append(part)
+            size += len(part)
+            check_size(size)
+            if self._time.monotonic() > until:
+                raise TimeoutError("no complete answer in time")
+            if answer.length_remaining == 0:
+                break
+        return b"".join(parts)
+
     def close(self) -> None:
         """Close the idle connections."""
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             pool.close()
         self._manager.clear()
-
-
-def _read(answer: urllib3.BaseHTTPResponse, until: float) -> bytes:
-    check_head(answer.length_remaining, answer.headers.get("Content-Encoding"))
-    parts: list[bytes] = []
-    size = 0
-    # Each part within the time of all: the timeout of urllib3 is one for every piece that arrives.
-    while part := answer.read1(PART_BYTES, decode_content=False):
-        parts.append(part)
-        size += len(part)
-        check_size(size)
-        if time.monotonic() > until:
-            raise TimeoutError("no complete answer in time")
-        if answer.length_remaining == 0:
-            break
-    return b"".join(parts)
 
 
 def _manager() -> urllib3.PoolManager:
