@@ -161,7 +161,7 @@ class Servers:
         await self._idle.wait()
         self._closed = True
         # Whoever wanted these was cancelled, or asked for the servers without running a script.
-        running = [*self._attempts.values(), *([self._opening] if self._opening else [])]
+        running: list[asyncio.Task[Any]] = [*self._attempts.values(), *([self._opening] if self._opening else [])]
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
