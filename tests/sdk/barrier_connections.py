@@ -55,6 +55,14 @@ class Library:
     def work(self, connection, identity) -> None:
         connection.cursor().execute(self.insert, identity)
 
+    def run(self, connection, statement) -> None:
+        """Run any other statement, inside the transaction if there is one."""
+        connection.cursor().execute(statement)
+
+    def end(self, connection, word) -> None:
+        """``commit`` or ``rollback``, as a work can call it."""
+        getattr(connection, word)()
+
 
 class Sqlite3(Library):
     database = Database.SQLITE
@@ -91,6 +99,12 @@ class Aiosqlite(Library):
 
     async def work(self, connection, identity) -> None:
         await connection.execute(self.insert, identity)
+
+    async def run(self, connection, statement) -> None:
+        await connection.execute(statement)
+
+    async def end(self, connection, word) -> None:
+        await getattr(connection, word)()
 
 
 class Psycopg(Library):
@@ -145,6 +159,12 @@ class PsycopgAsync(Library):
     async def work(self, connection, identity) -> None:
         await connection.execute(self.insert, identity)
 
+    async def run(self, connection, statement) -> None:
+        await connection.execute(statement)
+
+    async def end(self, connection, word) -> None:
+        await getattr(connection, word)()
+
 
 class Asyncpg(Library):
     database = Database.POSTGRES
@@ -168,6 +188,12 @@ class Asyncpg(Library):
 
     async def work(self, connection, identity) -> None:
         await connection.execute(self.insert, *identity)
+
+    async def run(self, connection, statement) -> None:
+        await connection.execute(statement)
+
+    async def end(self, connection, word) -> None:
+        await connection.execute(word)
 
 
 class AsyncpgPool(Asyncpg):
@@ -253,6 +279,13 @@ class AioMySql(Library):
         async with connection.cursor() as cursor:
             await cursor.execute(self.insert, identity)
 
+    async def run(self, connection, statement) -> None:
+        async with connection.cursor() as cursor:
+            await cursor.execute(statement)
+
+    async def end(self, connection, word) -> None:
+        await getattr(connection, word)()
+
 
 class Asyncmy(AioMySql):
     @contextlib.asynccontextmanager
@@ -302,6 +335,11 @@ class SqlAlchemy(Library):
         from sqlalchemy import text
 
         connection.execute(text(self.insert), named(identity))
+
+    def run(self, connection, statement) -> None:
+        from sqlalchemy import text
+
+        connection.execute(text(statement))
 
 
 class SqlAlchemySession(SqlAlchemy):
@@ -354,6 +392,14 @@ class AsyncSqlAlchemy(SqlAlchemy):
         from sqlalchemy import text
 
         await connection.execute(text(self.insert), named(identity))
+
+    async def run(self, connection, statement) -> None:
+        from sqlalchemy import text
+
+        await connection.execute(text(statement))
+
+    async def end(self, connection, word) -> None:
+        await getattr(connection, word)()
 
 
 class AsyncSqlAlchemySession(AsyncSqlAlchemy):
@@ -426,6 +472,9 @@ class Django(Library):
 
             with transaction.atomic(using=self.alias):
                 yield connection
+
+    def end(self, connection, word) -> None:
+        self.run(connection, word)  # Django's own words are errors inside an atomic block
 
 
 def with_scheme(library, scheme):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 import sqlite3
+import sys
 
 import psycopg
 import pymysql
@@ -128,22 +129,115 @@ def test_autocommit_is_refused_by_async_drivers(request, name):
     assert rows(database, url) == []
 
 
-@pytest.mark.parametrize("name", ["sqlalchemy-psycopg", "session-psycopg", "sqlalchemy-pymysql"])
-@pytest.mark.parametrize("place", ["engine", "connection"])
-def test_autocommit_of_sqlalchemy_is_refused(request, name, place):
+ENGINES = {
+    "engine": {"isolation_level": "AUTOCOMMIT"},
+    "connection": {},
+    "library": {"connect_args": {"isolation_level": None}},
+    "library's autocommit": {"connect_args": {"autocommit": True}},
+}
+
+
+def engine_of(library, place):
+    """An engine whose connections commit each statement, because of a setting in this place."""
     from sqlalchemy import create_engine
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+
+    if place == "library's autocommit" and sys.version_info < (3, 12):
+        pytest.skip("sqlite3 has the argument autocommit since Python 3.12")
+    create = create_async_engine if library.asynchronous else create_engine
+    engine = create(library.address, poolclass=NullPool, **ENGINES[place])
+    return engine.execution_options(isolation_level="AUTOCOMMIT") if place == "connection" else engine
+
+
+SETTINGS = [
+    (name, place)
+    for name in LIBRARIES
+    if "sqlalchemy" in name or ("session" in name and "scoped" not in name)
+    for place in ENGINES
+    if "library" not in place or "sqlite" in name
+]
+
+
+@pytest.mark.parametrize("method", ["passes", "call", "asked"])
+@pytest.mark.parametrize(("name", "place"), SETTINGS)
+def test_autocommit_of_sqlalchemy_is_refused(request, name, place, method):
+    from sqlalchemy.ext.asyncio import AsyncSession
     from sqlalchemy.orm import Session
 
     library, database, url = own_library(request, name)
-    options = {"isolation_level": "AUTOCOMMIT"}
-    engine = create_engine(library.address, **(options if place == "engine" else {}))
-    if place == "connection":
-        engine = engine.execution_options(**options)
-    opened = Session(engine) if "session" in name else engine.connect()
-    with opened as connection, pytest.raises(NoLocalTransaction, match="AUTOCOMMIT"):
-        Barrier.from_query(QUERY, table=TABLES[database]).passes(connection)
-    engine.dispose()
+    engine = engine_of(library, place)
+    barrier = library.barrier(MESSAGE, table=TABLES[database])
+    more = [lambda _: pytest.fail("refused")] if method == "call" else []
+
+    async def run():
+        async with AsyncSession(engine) if "session" in name else engine.connect() as connection:
+            with pytest.raises(NoLocalTransaction, match="AUTOCOMMIT"):
+                await getattr(barrier, method)(connection, *more)
+            await connection.rollback()
+
+    def run_sync():
+        with Session(engine) if "session" in name else engine.connect() as connection:
+            with pytest.raises(NoLocalTransaction, match="AUTOCOMMIT"):
+                getattr(barrier, method)(connection, *more)
+            if method != "passes":
+                assert not connection.in_transaction()
+
+    asyncio.run(run()) if library.asynchronous else run_sync()
     assert rows(database, url) == []
+
+
+@pytest.mark.parametrize("name", [name for name, place in SETTINGS if place == "library"])
+def test_an_engine_that_begins_by_itself_is_none_in_autocommit(request, name):
+    """What SQLAlchemy's manual advises for SQLite: no transactions of the library's, and a BEGIN at the right time."""
+    from sqlalchemy import event
+
+    library, database, url = own_library(request, name)
+    library.engine = engine_of(library, "library")
+    event.listen(
+        getattr(library.engine, "sync_engine", library.engine), "begin", lambda one: one.exec_driver_sql("BEGIN")
+    )
+    first, second = (dict(QUERY, gid=gid) for gid in ("g1", "g2"))
+
+    async def run():
+        async with library.idle() as connection:
+            assert await library.barrier(first).passes(connection)
+            await connection.rollback()
+            assert await library.barrier(first).passes(connection)
+            await connection.commit()
+            assert await library.barrier(second).call(connection, lambda _: asyncio.sleep(0, "done")) == "done"
+
+    def run_sync():
+        with library.idle() as connection:
+            assert library.barrier(first).passes(connection)
+            connection.rollback()
+            assert library.barrier(first).passes(connection)
+            connection.commit()
+            assert library.barrier(second).call(connection, lambda _: "done") == "done"
+
+    asyncio.run(run()) if library.asynchronous else run_sync()
+    assert rows(database, url) == [("g1", "action", "action"), ("g2", "action", "action")]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has the argument autocommit since Python 3.12")
+@pytest.mark.parametrize(("autocommit", "refused"), [(True, True), (False, False)])
+def test_autocommit_of_aiosqlite_on_newer_pythons(request, autocommit, refused):
+    import aiosqlite
+
+    _, database, url = own_library(request, "aiosqlite")
+
+    async def run():
+        async with aiosqlite.connect(url, autocommit=autocommit) as connection:
+            if refused:
+                with pytest.raises(NoLocalTransaction, match="execute BEGIN first"):
+                    await AsyncBarrier.from_query(QUERY).passes(connection)
+            else:
+                assert await AsyncBarrier.from_query(QUERY).passes(connection)
+                await connection.rollback()
+            assert await AsyncBarrier.from_query(QUERY).call(connection, lambda _: asyncio.sleep(0, "done")) == "done"
+
+    asyncio.run(run())
+    assert rows(database, url) == [("g1", "action", "action")]
 
 
 def test_autocommit_of_django_is_refused(request):

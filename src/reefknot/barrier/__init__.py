@@ -11,7 +11,14 @@ is found by the type of the connection. ``redis`` has the same rule as a script.
 
 from reefknot.barrier.async_barrier import AsyncBarrier
 from reefknot.barrier.barrier import Barrier
-from reefknot.barrier.core import BarrierCollision, Branch, LocalTransactionOpen, NoLocalTransaction, Reason
+from reefknot.barrier.core import (
+    BarrierCollision,
+    Branch,
+    LocalTransactionOpen,
+    NoLocalTransaction,
+    Reason,
+    TransactionLost,
+)
 
 __all__ = [
     "AsyncBarrier",
@@ -21,4 +28,5 @@ __all__ = [
     "LocalTransactionOpen",
     "NoLocalTransaction",
     "Reason",
+    "TransactionLost",
 ]

@@ -9,6 +9,7 @@ False means that there is nothing to do: answer 200 all the same. ``barrier.reas
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,8 +19,9 @@ from reefknot.barrier.core import Reason, asking_failed, missing
 from reefknot.barrier.drivers import async_driver_of
 from reefknot.barrier.drivers.base import AsyncDriver
 from reefknot.barrier.faults import Fault, fault_of
-from reefknot.barrier.identity import BranchCall
-from reefknot.barrier.procedure import Answer, Do, Step, Steps
+from reefknot.barrier.identity import REDIS, BranchCall, Place
+from reefknot.barrier.kept import async_check_row
+from reefknot.barrier.procedure import Answer, Do, Said, Step, Steps
 
 Result = TypeVar("Result")
 
@@ -40,7 +42,8 @@ class AsyncBarrier(BranchCall):
 
         Writes the barrier's rows in the connection's transaction. Commit it in either case, and let an
         error of your own work roll it back: the rows vanish with the work. A second call in the same
-        handler guards a second piece of work. Never commits, never rolls back, never closes.
+        handler guards a second piece of work, or the first again if that was rolled back. Never commits,
+        never rolls back, never closes.
 
         Args:
             connection: with the transaction that the work is done in.
@@ -51,12 +54,14 @@ class AsyncBarrier(BranchCall):
 
         Raises:
             NoLocalTransaction: the connection commits each statement by itself.
+            LocalTransactionOpen: the barrier was asked on another connection to this database, which is inside a
+                transaction still.
             BarrierMissing: the table does not exist.
             BarrierCollision: the table takes this row for that of another operation.
             Invalid: no driver knows the connection.
         """
         driver = async_driver_of(connection)
-        driver.refuse_autocommit()
+        await driver.refuse_autocommit()
         return await self._passes(driver)
 
     async def call(self, connection: Any, work: Callable[[Any], Awaitable[Result]]) -> Result | None:
@@ -72,19 +77,14 @@ class AsyncBarrier(BranchCall):
 
         Raises:
             LocalTransactionOpen: the connection is inside a transaction.
+            TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
+                What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = async_driver_of(connection)
-        passed = await self._begun(driver, self._passes)
-        try:
-            self._refuse_late_message()
-            result = await work(connection) if passed else None
-        except BaseException:
-            await driver.rollback()
-            raise
-        await driver.commit()
-        return result
+        passed = await self._begun(driver, self._passes_in_time)
+        return await self._finish(driver, passed, lambda: work(connection))
 
     async def asked(self, connection: Any, *, prefix: str = "") -> None:
         """Answer the server's question whether a message's local transaction committed.
@@ -107,7 +107,7 @@ class AsyncBarrier(BranchCall):
         else:
             driver = async_driver_of(connection)
             reason = await self._begun(driver, self._asks)
-            await driver.commit()
+            await self._commit(driver)
         self._note(reason)
         if reason is Reason.TOO_LATE:
             raise asking_failed(self.branch)
@@ -134,9 +134,9 @@ class AsyncBarrier(BranchCall):
             Failure: there is no such key, or too little in it; or as ``call``. Nothing was changed.
         """
         redis.refuse_sync(client)
-        planned = redis.adjusting(self.branch, self._calls + 1, key, amount, expire, prefix)
+        planned = redis.adjusting(self.branch, self._next, key, amount, expire, prefix)
         reason, _ = redis.adjusted(await redis.evaluate(client, planned), key)
-        ran = self._said(reason)
+        ran = self._said(reason, REDIS)
         self._refuse_late_message()
         return ran
 
@@ -168,17 +168,24 @@ class AsyncBarrier(BranchCall):
             Failure: the script refused; or as ``call``.
         """
         redis.refuse_sync(client)
-        planned = redis.running(self.branch, self._calls + 1, lua, keys, args, expire, prefix)
+        planned = redis.running(self.branch, self._next, lua, keys, args, expire, prefix)
         reason, result = redis.ran(await redis.evaluate(client, planned))
-        self._said(reason)
+        self._said(reason, REDIS)
         self._refuse_late_message()
         return result
 
     async def _passes(self, driver: AsyncDriver) -> bool:
         table = self._table_of(driver.database)
-        return self._said(
-            await self._run(driver, procedure.passing(self.branch, self._calls + 1, table, driver.database))
-        )
+        place = Place.of(driver.connection, await driver.place(table))
+        numbering = procedure.numbering(self.branch, len(self._used), self._numbers_at(place))
+        self._begin_at(await self._run(driver, numbering), place, _inside)
+        passing = procedure.passing(self.branch, self._next, table, driver.database)
+        return self._said(await self._run(driver, passing), place)
+
+    async def _passes_in_time(self, driver: AsyncDriver) -> bool:
+        passed = await self._passes(driver)
+        self._refuse_late_message()
+        return passed
 
     async def _asks(self, driver: AsyncDriver) -> Reason:
         return await self._run(driver, procedure.asking(self.branch, self._table_of(driver.database)))
@@ -191,27 +198,70 @@ class AsyncBarrier(BranchCall):
             try:
                 return await first(driver)
             except BaseException as error:
-                await driver.rollback()
+                await self._roll_back(driver, error)
                 deadlocks += 1
                 if deadlocks > MOST_DEADLOCKS or fault_of(error, driver.database) is not Fault.DEADLOCK:
                     raise
 
-    async def _run(self, driver: AsyncDriver, steps: Steps) -> Reason:
+    async def _finish(self, driver: AsyncDriver, passed: bool, work: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Do the work if the operation runs, and commit. What goes wrong rolls everything back."""
+        result = None
+        try:
+            if passed:
+                result = await work()
+                await async_check_row(driver, self.branch, self._table, len(self._used))
+        except BaseException as error:
+            self._take_back()
+            await self._roll_back(driver, error)
+            raise
+        try:
+            await self._commit(driver)
+        except BaseException:
+            # Asked again, the same number finds the row if it was committed after all.
+            self._take_back()
+            raise
+        return result
+
+    @staticmethod
+    async def _roll_back(driver: AsyncDriver, error: BaseException) -> None:
+        """Roll back what raised this; whoever is interrupted is to hear that and nothing else."""
+        try:
+            await driver.rollback()
+        except Exception:
+            if isinstance(error, Exception):
+                raise
+
+    @staticmethod
+    async def _commit(driver: AsyncDriver) -> None:
+        """Commit; if that fails, the connection does not stay in the transaction."""
+        try:
+            await driver.commit()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await driver.rollback()
+            raise
+
+    async def _run(self, driver: AsyncDriver, steps: Steps[Said]) -> Said:
         answer: Answer = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                reason: Reason = end.value
-                return reason
+                said: Said = end.value
+                return said
             answer = await self._answer(driver, step)
 
     async def _answer(self, driver: AsyncDriver, step: Step) -> Answer:
         table = self._table_of(driver.database)
         try:
-            if step.do is Do.INSERT:
-                return await driver.insert(step.row, table)
-            return await driver.read(step.row, table)
+            match step.do:
+                case Do.INSERT:
+                    return await driver.insert(step.row, table)
+                case Do.READ:
+                    return await driver.read(step.row, table)
+                case Do.HOLD:
+                    await driver.hold(table)
+                    return None
         except Exception as error:
             fault = fault_of(error, driver.database)
             if fault is Fault.DUPLICATE:
@@ -219,3 +269,11 @@ class AsyncBarrier(BranchCall):
             if fault is Fault.NO_TABLE:
                 raise missing(table, self.branch, driver.database) from error
             raise
+
+
+def _inside(connection: object) -> bool:
+    """Whether a connection that was used before is inside a transaction still; one that was closed is not."""
+    try:
+        return async_driver_of(connection).inside() is True
+    except Exception:  # noqa: BLE001 - each library has its own word for a closed connection
+        return False

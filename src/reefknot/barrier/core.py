@@ -72,6 +72,12 @@ class BarrierCollision(ReefknotError):
         )
 
 
+class TransactionLost(ReefknotError):
+    """The work ended or broke the transaction that the barrier's row is in, so the two cannot be committed together."""
+
+    code = "RK216"
+
+
 def missing(table: str, branch: Branch, database: str) -> BarrierMissing:
     """The error for a table that does not exist.
 

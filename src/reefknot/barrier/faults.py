@@ -18,14 +18,16 @@ class Fault(Enum):
     DUPLICATE = auto()
     NO_TABLE = auto()
     DEADLOCK = auto()
+    ABORTED = auto()
 
 
-# PostgreSQL: undefined_table, invalid_schema_name, deadlock_detected, serialization_failure.
+# PostgreSQL: undefined_table, invalid_schema_name, deadlock_detected, serialization_failure, in_failed_sql_transaction.
 _SQLSTATES: Mapping[str, Fault] = {
     "42P01": Fault.NO_TABLE,
     "3F000": Fault.NO_TABLE,
     "40P01": Fault.DEADLOCK,
     "40001": Fault.DEADLOCK,
+    "25P02": Fault.ABORTED,
 }
 # MySQL and MariaDB: ER_DUP_ENTRY, ER_NO_SUCH_TABLE, ER_BAD_DB_ERROR, ER_LOCK_DEADLOCK.
 _NUMBERS: Mapping[int, Fault] = {
@@ -34,12 +36,16 @@ _NUMBERS: Mapping[int, Fault] = {
     1049: Fault.NO_TABLE,
     1213: Fault.DEADLOCK,
 }
+# Django and SQLAlchemy themselves refuse every statement after an error that the transaction did not survive.
+_REFUSALS = frozenset({"TransactionManagementError", "PendingRollbackError"})
 _MOST_WRAPPERS = 5
 
 
 def fault_of(error: BaseException, database: Database) -> Fault | None:
     """What the error means; None if it is none of the barrier's business."""
     for one in _unwrapped(error):
+        if type(one).__name__ in _REFUSALS:
+            return Fault.ABORTED
         if database is Database.POSTGRES:
             found = _SQLSTATES.get(str(getattr(one, "sqlstate", None) or getattr(one, "pgcode", None)))
         elif database is Database.MYSQL:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from reefknot.barrier import Barrier, LocalTransactionOpen, NoLocalTransaction, Reason
+from reefknot.barrier.drivers.sqlite import Mode, mode_of
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.errors import BarrierMissing, Failure, Invalid
 
@@ -294,6 +295,39 @@ def test_autocommit_of_newer_pythons(database, autocommit, refused):
         with expected:
             assert barrier("action").passes(conn)
         conn.rollback()
+
+
+class Newer:
+    """What a connection of Python 3.12 shows."""
+
+    def __init__(self, autocommit, isolation_level, in_transaction):
+        self.autocommit, self.isolation_level, self.in_transaction = autocommit, isolation_level, in_transaction
+
+
+@pytest.mark.parametrize(
+    ("autocommit", "isolation_level", "in_transaction", "transactional", "always_open"),
+    [
+        (-1, "", False, True, False),
+        (-1, None, False, False, False),
+        (-1, None, True, True, False),
+        (True, "", False, False, False),  # isolation_level has no effect then, and keeps its default
+        (True, "", True, True, False),
+        (False, "", True, True, True),
+        (False, None, True, True, True),
+    ],
+)
+def test_what_a_connection_says_of_its_mode(autocommit, isolation_level, in_transaction, transactional, always_open):
+    mode = mode_of(Newer(autocommit, isolation_level, in_transaction))
+    assert (mode.transactional, mode.always_open) == (transactional, always_open)
+
+
+def test_what_a_connection_without_the_attribute_says_of_its_mode():
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as conn:
+        assert not mode_of(conn).transactional
+        conn.execute("BEGIN")
+        assert mode_of(conn).transactional
+    with contextlib.closing(sqlite3.connect(":memory:")) as conn:
+        assert mode_of(conn) == Mode(-1, "", in_transaction=False)
 
 
 def test_a_missing_table_is_named(tmp_path):

@@ -22,6 +22,15 @@ class AsyncpgDriver(AsyncSqlDriver):
     def transactional(self) -> bool:
         return bool(self.connection.is_in_transaction())
 
+    def inside(self) -> bool:
+        return self.transactional()
+
+    def address(self, table: str) -> object:
+        # asyncpg has no public word for it; without it, each connection stands for a database of its own.
+        host = getattr(self.connection, "_addr", None)
+        database = getattr(getattr(self.connection, "_params", None), "database", None)
+        return (host, database) if host and database else None
+
     async def execute(self, statement: str, parameters: Sequence[str]) -> int:
         # The server's word for an insert: INSERT 0 and the number of rows.
         return int((await self.connection.execute(statement, *parameters)).rpartition(" ")[2])

@@ -30,18 +30,17 @@ class Connection:
         """Whose SQL the connection speaks."""
         raise NotImplementedError
 
-    def refuse_autocommit(self) -> None:
-        """Refuse a connection on which the barrier's row would be committed alone, before the work.
-
-        Raises:
-            NoLocalTransaction: it commits each statement by itself and has no transaction open.
-        """
-        if not self.transactional():
-            self.no_transaction(self.remedy)
-
     def transactional(self) -> bool:
         """Whether what is executed now stays undecided until a commit."""
         raise NotImplementedError
+
+    def inside(self) -> bool | None:
+        """Whether a transaction is open by now; None if the library cannot tell."""
+        raise NotImplementedError
+
+    def address(self, table: str) -> object:
+        """What connections have in common that mean the same table by its name; None if that cannot be told."""
+        return None
 
     def no_transaction(self, remedy: str) -> NoReturn:
         """Raise ``NoLocalTransaction`` with what to do about it."""
@@ -65,6 +64,15 @@ class Driver(Connection, ABC):
     proper only needs ``insert`` and ``read``, inside a transaction of the user's.
     """
 
+    def refuse_autocommit(self) -> None:
+        """Refuse a connection on which the barrier's row would be committed alone, before the work.
+
+        Raises:
+            NoLocalTransaction: it commits each statement by itself and has no transaction open.
+        """
+        if not self.transactional():
+            self.no_transaction(self.remedy)
+
     @abstractmethod
     def insert(self, row: Row, table: str) -> bool:
         """Insert a row of the barrier unless one has its place; whether it got in.
@@ -75,6 +83,13 @@ class Driver(Connection, ABC):
     @abstractmethod
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         """The row that has this one's place: its key and its reason; None if there is none."""
+
+    def hold(self, table: str) -> None:
+        """Make sure that the transaction may write before it reads the barrier's table."""
+
+    def place(self, table: str) -> object:
+        """``address``, if need be with the help of the database."""
+        return self.address(table)
 
     @abstractmethod
     def begin(self) -> None:
@@ -104,6 +119,11 @@ class SqlDriver(Driver):
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return self.fetch(statement("read", self.database, self.placeholder, table), row.key)
 
+    def hold(self, table: str) -> None:
+        # A transaction of SQLite that read first cannot wait for its turn to write.
+        if self.database is Database.SQLITE:
+            self.execute(statement("hold", self.database, self.placeholder, table), ())
+
     @abstractmethod
     def execute(self, statement: str, parameters: Sequence[str]) -> int:
         """Run a statement; how many rows it changed."""
@@ -116,6 +136,15 @@ class SqlDriver(Driver):
 class AsyncDriver(Connection, ABC):
     """A connection whose calls are awaited; the methods are those of ``Driver``."""
 
+    async def refuse_autocommit(self) -> None:
+        """Refuse a connection on which the barrier's row would be committed alone, before the work.
+
+        Raises:
+            NoLocalTransaction: it commits each statement by itself and has no transaction open.
+        """
+        if not self.transactional():
+            self.no_transaction(self.remedy)
+
     @abstractmethod
     async def insert(self, row: Row, table: str) -> bool:
         """Insert a row of the barrier unless one has its place; whether it got in.
@@ -126,6 +155,13 @@ class AsyncDriver(Connection, ABC):
     @abstractmethod
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         """The row that has this one's place: its key and its reason; None if there is none."""
+
+    async def hold(self, table: str) -> None:
+        """Make sure that the transaction may write before it reads the barrier's table."""
+
+    async def place(self, table: str) -> object:
+        """``address``, if need be with the help of the database."""
+        return self.address(table)
 
     @abstractmethod
     async def begin(self) -> None:
@@ -154,6 +190,10 @@ class AsyncSqlDriver(AsyncDriver):
 
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return await self.fetch(statement("read", self.database, self.placeholder, table), row.key)
+
+    async def hold(self, table: str) -> None:
+        if self.database is Database.SQLITE:
+            await self.execute(statement("hold", self.database, self.placeholder, table), ())
 
     @abstractmethod
     async def execute(self, statement: str, parameters: Sequence[str]) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from django.db import transaction
+from django.db import connections, transaction
+from django.utils.connection import ConnectionProxy
 
 from reefknot.barrier.drivers.base import AsyncDriver, Driver, SqlDriver, plain
 from reefknot.barrier.statements import Database, Placeholder
@@ -35,6 +36,12 @@ class DjangoDriver(SqlDriver):
     def transactional(self) -> bool:
         return bool(self.connection.in_atomic_block) or not self.connection.get_autocommit()
 
+    def inside(self) -> bool:
+        return self.transactional()
+
+    def address(self, table: str) -> object:
+        return self.connection.alias
+
     def execute(self, statement: str, parameters: Sequence[str]) -> int:
         with self.connection.cursor() as cursor:
             cursor.execute(statement, parameters)
@@ -63,6 +70,8 @@ class DjangoDriver(SqlDriver):
 
 def driver(connection: Any) -> Driver | None:
     """The driver of a connection."""
+    if isinstance(connection, ConnectionProxy):
+        connection = connections[connection.alias]
     return DjangoDriver(connection) if hasattr(connection, "in_atomic_block") else None
 
 

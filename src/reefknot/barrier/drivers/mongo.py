@@ -29,6 +29,13 @@ class _Mongo(Connection):
     def transactional(self) -> bool:
         return bool(self.connection.in_transaction)
 
+    def inside(self) -> bool:
+        return self.transactional()
+
+    def address(self, table: str) -> object:
+        client: object = self.connection.client
+        return client
+
     def collection(self, table: str) -> Any:
         """The collection of a table."""
         database, _, name = table.rpartition(".")

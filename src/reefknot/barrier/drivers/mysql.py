@@ -33,12 +33,38 @@ class _MySql(Connection):
 
         PyMySQL does not see one that has only read so far, and MySQLdb sees none.
         """
+        return bool(self.inside())
+
+    def inside(self) -> bool | None:
         connection = self.connection
         if hasattr(connection, "in_transaction"):  # MySQL Connector/Python
             return bool(connection.in_transaction)
         if hasattr(connection, "get_transaction_status"):  # aiomysql, asyncmy
             return bool(connection.get_transaction_status())
-        return bool(getattr(connection, "server_status", 0) & _IN_TRANSACTION)
+        if hasattr(connection, "server_status"):  # PyMySQL
+            return bool(connection.server_status & _IN_TRANSACTION)
+        return None
+
+    @property
+    def server(self) -> tuple[object, ...]:
+        """Where the server is; empty if the library does not say (mysqlclient does not know the port)."""
+        connection = self.connection
+        socket = getattr(connection, "unix_socket", None)
+        if hasattr(connection, "server_host"):  # MySQL Connector/Python
+            return socket, connection.server_host, connection.server_port
+        info = connection.get_host_info() if hasattr(connection, "get_host_info") else ""
+        return (socket, info) if socket or info.startswith("socket ") else ()
+
+    def address(self, table: str) -> object:
+        # Without its schema, the table's name may mean two tables of one server.
+        schema = table.rpartition(".")[0] or self.schema
+        return (*self.server, schema) if self.server and schema else None
+
+    @property
+    def schema(self) -> object:
+        """The default schema, if the library knows it by itself."""
+        # The connector's property without the underscore asks the server.
+        return getattr(self.connection, "_database", None) or getattr(self.connection, "db", None)
 
     @property
     def commits_alone(self) -> bool:
@@ -85,6 +111,12 @@ class AsyncMySqlDriver(_MySql, AsyncSqlDriver):
         async with self.connection.cursor() as cursor:
             await cursor.execute(statement, tuple(parameters))
             return next(map(plain, await cursor.fetchall()), None)
+
+    async def place(self, table: str) -> object:
+        known = self.address(table)
+        if known is None and self.server:  # asyncmy keeps the schema to itself
+            return (*self.server, await self.fetch("SELECT DATABASE()", ()))
+        return known
 
     async def begin(self) -> None:
         if self.open:

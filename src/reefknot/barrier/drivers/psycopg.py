@@ -29,6 +29,13 @@ class _Psycopg(Connection):
     def transactional(self) -> bool:
         return not (self.connection.autocommit and self.idle)
 
+    def inside(self) -> bool:
+        return self.connection.info.transaction_status not in (TransactionStatus.IDLE, TransactionStatus.UNKNOWN)
+
+    def address(self, table: str) -> object:
+        info = self.connection.info
+        return None if self.connection.closed else (info.host, info.port, info.dbname)
+
 
 class PsycopgDriver(_Psycopg, SqlDriver):
     """``psycopg.Connection``."""

@@ -5,6 +5,7 @@ Statements run on the connection in whose transaction the caller is; a session l
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,8 +13,10 @@ from sqlalchemy import Connection as CoreConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.util import await_only
 
 from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Connection, Driver, SqlDriver, plain
+from reefknot.barrier.drivers.sqlite import async_mode_of, mode_of
 from reefknot.barrier.statements import Database, Placeholder
 from reefknot.errors import Invalid
 
@@ -45,28 +48,43 @@ class _SqlAlchemy(Connection):
         """Every connection begins a transaction by itself, unless its isolation level is AUTOCOMMIT."""
         return True
 
+    def inside(self) -> bool:
+        return bool(self.connection.in_transaction())
+
+    def address(self, table: str) -> object:
+        # Every engine has a dialect of its own.
+        return self._bound.dialect
+
     def refuse(self, connection: CoreConnection) -> None:
         """Refuse a connection in the isolation level AUTOCOMMIT.
 
         Raises:
             NoLocalTransaction: it is.
         """
-        level = connection.get_execution_options().get("isolation_level")
-        if level is None and hasattr(connection.dialect, "detect_autocommit_setting"):
-            raw = connection.connection.dbapi_connection
-            level = "AUTOCOMMIT" if _detected(connection.dialect, raw) else None
-        if level == "AUTOCOMMIT":
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT" or _detected(connection):
             self.no_transaction('leave isolation_level="AUTOCOMMIT" out, for example with connection.execution_options')
 
 
-def _detected(dialect: Any, raw: Any) -> bool:
-    # SQLite's connections begin a transaction by themselves, whatever their autocommit says.
+def _detected(connection: CoreConnection) -> bool:
+    """Whether the library below commits each statement, as far as SQLAlchemy or this module can ask it."""
+    dialect: Any = connection.dialect
     if dialect.name == "sqlite":
-        return False
+        return _sqlite_commits_alone(connection)
+    raw = connection.connection.dbapi_connection
     try:
         return bool(dialect.detect_autocommit_setting(raw))
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         return False
+
+
+def _sqlite_commits_alone(connection: CoreConnection) -> bool:
+    # Its isolation level alone says little: an engine may execute BEGIN whenever a transaction of its own begins.
+    begun_here = None if connection.in_transaction() else connection.begin()
+    raw: Any = connection.connection.dbapi_connection
+    mode = await_only(async_mode_of(raw.driver_connection)) if hasattr(raw, "driver_connection") else mode_of(raw)
+    if begun_here is not None and not mode.transactional:
+        begun_here.rollback()
+    return not mode.transactional
 
 
 class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
@@ -93,6 +111,20 @@ class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
         if self.connection.in_transaction():
             self.already_open()
         self.connection.begin()
+        try:
+            self.refuse_autocommit()
+        except BaseException:
+            self.connection.rollback()
+            raise
+
+    def commit(self) -> None:
+        core = self._core
+        try:
+            self.connection.commit()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                _roll_back_below(core)
+            raise
 
 
 class AsyncSqlAlchemyDriver(_SqlAlchemy, AsyncSqlDriver):
@@ -113,12 +145,27 @@ class AsyncSqlAlchemyDriver(_SqlAlchemy, AsyncSqlDriver):
             self.already_open()
         await self.connection.begin()
 
+    async def commit(self) -> None:
+        core = await self._core()
+        try:
+            await self.connection.commit()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await core.run_sync(_roll_back_below)
+            raise
+
     async def _core(self) -> AsyncConnection:
         core: AsyncConnection = self.connection
         if not isinstance(core, AsyncConnection):
             core = await self.connection.connection()
         await core.run_sync(self.refuse)
         return core
+
+
+def _roll_back_below(connection: CoreConnection) -> None:
+    # SQLAlchemy takes a transaction whose COMMIT failed for ended, and SQLite does not.
+    if not connection.closed and not connection.invalidated:
+        connection.connection.rollback()
 
 
 def _named(parameters: Sequence[str]) -> dict[str, str]:

@@ -34,6 +34,25 @@ class AutoCursor:
         connection.close()
 
 
+class _CursorBarrier(Barrier):
+    """A barrier that takes the transaction as it is, begun or not."""
+
+    def lead(self, cursor: Any, work: Callable[[Any], Any]) -> bool:
+        """Do the work once and commit, or roll back what it raises; whether it was done."""
+        driver = driver_of(cursor.connection)
+        try:
+            driver.begin()
+        except LocalTransactionOpen:
+            driver.refuse_autocommit()
+        try:
+            passed = self._passes(driver)
+        except BaseException as error:
+            self._roll_back(driver, error)
+            raise
+        self._finish(driver, passed, lambda: work(cursor))
+        return passed
+
+
 class BranchBarrier:
     """Keeps one branch operation to one effect.
 
@@ -54,7 +73,7 @@ class BranchBarrier:
         self.branch_id = branch_id
         self.op = op
         self.barrier_id: int = 0
-        self._barrier = Barrier(trans_type, gid, branch_id, op)
+        self._barrier = _CursorBarrier(trans_type, gid, branch_id, op)
 
     def call(self, cursor: Any, busi_callback: Callable[[Any], Any]) -> None:
         """Do the work once and commit, or roll back what it raises. The connection stays open.
@@ -68,22 +87,11 @@ class BranchBarrier:
 
         Raises:
             ReefknotError: the operation is a message's local transaction and ran before.
+            TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
             BarrierMissing: the barrier's table does not exist.
         """
         self.barrier_id += 1
-        driver = driver_of(cursor.connection)
-        try:
-            driver.begin()
-        except LocalTransactionOpen:
-            driver.refuse_autocommit()
-        try:
-            passed = self._barrier.passes(cursor.connection)
-            if passed:
-                busi_callback(cursor)
-        except BaseException:
-            driver.rollback()
-            raise
-        driver.commit()
+        passed = self._barrier.lead(cursor, busi_callback)
         if not passed and self.op == Op.MSG:
             what = f"the local transaction of this message ran before: {self._barrier.reason}"
             raise ReefknotError(what, gid=self.gid, advice="do not do the work again")

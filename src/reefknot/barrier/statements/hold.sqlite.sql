@@ -1,0 +1,3 @@
+-- Deletes nothing; the transaction becomes one that writes.
+DELETE FROM {table}
+WHERE false
