@@ -23,6 +23,7 @@ PLACES = {
     "psycopg": (Database.POSTGRES, "{url}"),
     "psycopg, async": (Database.POSTGRES, "{url}"),
     "asyncpg": (Database.POSTGRES, "{url}"),
+    "A loop": (Database.POSTGRES, "{url}"),
     "PyMySQL, mysqlclient, MySQL Connector": (Database.MYSQL, parts),
     "asyncmy, aiomysql": (Database.MYSQL, parts),
     "sqlite3": (Database.SQLITE, "{url}"),
