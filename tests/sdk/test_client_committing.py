@@ -18,6 +18,7 @@ import pytest
 
 from reefknot import AsyncClient, Barrier, BarrierMissing, Client, Failure, OutcomeUnknown, Refused, ServerUnavailable
 from reefknot.barrier import LocalTransactionOpen
+from reefknot.barrier.core import TransactionLost
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.client.exchange import Response
 from reefknot.client.transports.urllib3 import Urllib3Transport
@@ -252,6 +253,14 @@ def test_work_that_commits_by_itself_and_then_fails_is_sent(server, shop, bank):
     assert (shop.balance, delivered(bank)) == (70, ["action"])
     assert "is committed, so the message is sent all the same" in caught.value.__notes__[0]
     connection.close()
+
+
+def test_block_that_rolls_back_by_itself_sends_nothing(program, server, shop, bank):
+    msg = program.client.msg().send(bank.url("/in"))
+    with pytest.raises(TransactionLost), msg.committing(program.connection, ask=bank.url("/asked")) as tx:
+        program.execute(tx, PAY)
+        program.execute(tx, "ROLLBACK")
+    assert (in_the_end(server, msg.gid), shop.balance, delivered(bank)) == ("failed", 100, [])
 
 
 class Lossy:

@@ -7,6 +7,7 @@ import secrets
 import pytest
 
 from reefknot import AsyncClient, Client
+from reefknot.barrier.core import TransactionLost
 from reefknot.barrier.statements import Database
 from reefknot.testing.participant import Participant
 from reefknot.testing.server import LocalServer
@@ -78,6 +79,36 @@ async def send_async(server, business, gid, receiver, *, fails):
             await library.work(tx, identity)
             if fails:
                 raise Refusal
+
+
+def test_error_that_the_block_swallows_leaves_no_half(server, business):
+    """On PostgreSQL it has aborted the transaction, whose COMMIT rolls back and reports no error."""
+    library, gid = business.library, f"swallowed-{secrets.token_hex(4)}"
+    aborts = library.database is Database.POSTGRES
+    raising = pytest.raises(TransactionLost) if aborts else contextlib.nullcontext()
+
+    def run():
+        with Client(server.url) as client, library.idle() as connection:
+            msg = client.msg(gid, wait=True).send(bank.url("/in"))
+            with raising, msg.committing(connection, ask="http://127.0.0.1:1/asked", table=business.table) as tx:
+                library.work(tx, (gid, "00", "msg"))
+                with contextlib.suppress(Exception):
+                    library.work(tx, (None, None, None))
+
+    async def run_async():
+        async with AsyncClient(server.url) as client, library.idle() as connection:
+            msg = client.msg(gid, wait=True).send(bank.url("/in"))
+            with raising:
+                async with msg.committing(connection, ask="http://127.0.0.1:1/asked", table=business.table) as tx:
+                    await library.work(tx, (gid, "00", "msg"))
+                    with contextlib.suppress(Exception):
+                        await library.work(tx, (None, None, None))
+
+    with Participant() as bank:
+        asyncio.run(run_async()) if library.asynchronous else run()
+        assert len(bank.calls) == (0 if aborts else 1)
+    assert server.status(gid) == ("failed" if aborts else "succeed")
+    assert len(business.effects(gid)) == (0 if aborts else 1)
 
 
 def test_both_or_neither(server, business):

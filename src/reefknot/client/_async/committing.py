@@ -2,12 +2,12 @@
 
 The order, and what a failure at each place comes to:
 
-    1  begin                          nothing has happened yet; the error goes on
-    2  prepare the message            the local transaction is rolled back; the server asks back if it has it
-    3  write the barrier's row        the local transaction is rolled back, and the barrier's table asked
-    4  the caller's work              likewise
-    5  commit                         likewise
-    6  submit the message             it is prepared: the server asks back and delivers it
+    1  begin                      nothing has happened yet; the error goes on
+    2  prepare the message        the local transaction is rolled back; the server asks back if it has it
+    3  write the barrier's row    the local transaction is rolled back, and the barrier's table asked
+    4  the caller's work          likewise
+    5  find the row, commit       likewise: the work may have ended the transaction, and a COMMIT be none
+    6  submit the message         it is prepared: the server asks back and delivers it
 
 Even an error before the work is a reason to ask: an earlier run with the same gid may have committed and
 died. A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reefknot.barrier import AsyncBarrier, Reason
 from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import async_driver_of
+from reefknot.barrier.kept import async_check_row
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
 from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused
@@ -88,8 +89,10 @@ class AsyncCommitting(Generic[Connection]):
         if error is not None:
             _explain(self._msg, error, await self._settle(error))
             return
+        driver = async_driver_of(self._connection)
         try:
-            await async_driver_of(self._connection).commit()
+            await async_check_row(driver, self._barrier().branch, self._table)
+            await driver.commit()
         except Exception as problem:
             committed = await self._settle(problem)
             if committed is None:

@@ -3,12 +3,12 @@
 
 The order, and what a failure at each place comes to:
 
-    1  begin                          nothing has happened yet; the error goes on
-    2  prepare the message            the local transaction is rolled back; the server asks back if it has it
-    3  write the barrier's row        the local transaction is rolled back, and the barrier's table asked
-    4  the caller's work              likewise
-    5  commit                         likewise
-    6  submit the message             it is prepared: the server asks back and delivers it
+    1  begin                      nothing has happened yet; the error goes on
+    2  prepare the message        the local transaction is rolled back; the server asks back if it has it
+    3  write the barrier's row    the local transaction is rolled back, and the barrier's table asked
+    4  the caller's work          likewise
+    5  find the row, commit       likewise: the work may have ended the transaction, and a COMMIT be none
+    6  submit the message         it is prepared: the server asks back and delivers it
 
 Even an error before the work is a reason to ask: an earlier run with the same gid may have committed and
 died. A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reefknot.barrier import Barrier, Reason
 from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import driver_of
+from reefknot.barrier.kept import check_row
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
 from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused
@@ -89,8 +90,10 @@ class Committing(Generic[Connection]):
         if error is not None:
             _explain(self._msg, error, self._settle(error))
             return
+        driver = driver_of(self._connection)
         try:
-            driver_of(self._connection).commit()
+            check_row(driver, self._barrier().branch, self._table)
+            driver.commit()
         except Exception as problem:
             committed = self._settle(problem)
             if committed is None:
