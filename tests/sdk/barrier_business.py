@@ -64,8 +64,8 @@ class Business:
             return asyncio.run(self._passes_async(identity, calls, fails=fails))
         barrier, said = self._barrier(identity), []
         with contextlib.suppress(Broken), self.library.transaction() as connection:
-            for _ in range(calls):
-                if barrier.passes(connection):
+            for part in range(1, calls + 1):
+                if barrier.passes(connection, part=part):
                     self.library.work(connection, _key(identity))
                 said.append(barrier.reason)
             if fails:
@@ -76,8 +76,8 @@ class Business:
         barrier, said = self._barrier(identity), []
         with contextlib.suppress(Broken):
             async with self.library.transaction() as connection:
-                for _ in range(calls):
-                    if await barrier.passes(connection):
+                for part in range(1, calls + 1):
+                    if await barrier.passes(connection, part=part):
                         await self.library.work(connection, _key(identity))
                     said.append(barrier.reason)
                 if fails:

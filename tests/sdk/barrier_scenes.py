@@ -60,8 +60,8 @@ class Stage:
     async def _entered(self, opened, context):
         return await opened.enter_async_context(context) if self.library.asynchronous else opened.enter_context(context)
 
-    async def passes(self, barrier, connection):
-        return await done(barrier.passes(connection))
+    async def passes(self, barrier, connection, part=None):
+        return await done(barrier.passes(connection, part=part))
 
     async def call(self, barrier, connection, work):
         """``call`` with a work that is a coroutine function."""

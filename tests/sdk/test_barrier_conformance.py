@@ -87,8 +87,8 @@ class SqlBank(Bank):
 
     def move(self, barrier, account, amount):
         with contextlib.closing(self.connect()) as connection:
-            for _ in range(self.times):
-                if barrier.passes(connection):
+            for part in range(1, self.times + 1):
+                if barrier.passes(connection, part=part):
                     self.change(connection, account, amount)
             connection.commit()
 

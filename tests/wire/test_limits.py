@@ -13,6 +13,8 @@ from reefknot.api.connection import HEAD_BYTES, HEAD_SECONDS
 from reefknot.api.grpc_server import CALLS_MOST
 from reefknot.api.lookups import LIST_MOST
 from reefknot.callers.grpc.channels import CHANNELS_MOST
+from reefknot.client._sync.client import DEFAULT_TIMEOUT
+from reefknot.client.exchange import ANSWER_LIMIT_BYTES
 from reefknot.config import Config
 from reefknot.coordinator.topics import REMARK_BYTES, SUBSCRIBERS_MOST
 from reefknot.engine.admission import Limits
@@ -55,6 +57,8 @@ ROWS = {
     "answer of a participant; over gRPC its message, and its metadata with the error text": (CONFIG.response_limit, ""),
     "calls to one host at once": (CONFIG.host_concurrency, ""),
     "gRPC channels kept open": (CHANNELS_MOST, ""),
+    "answer, bytes": (ANSWER_LIMIT_BYTES, ""),
+    "time until the whole answer is there unless `timeout=` says otherwise, seconds": (int(DEFAULT_TIMEOUT), ""),
 }
 
 

@@ -19,9 +19,9 @@ from reefknot.barrier.core import Reason, asking_failed, missing
 from reefknot.barrier.drivers import async_driver_of
 from reefknot.barrier.drivers.base import AsyncDriver
 from reefknot.barrier.faults import Fault, fault_of
-from reefknot.barrier.identity import REDIS, BranchCall, Place
+from reefknot.barrier.identity import BranchCall, Place
 from reefknot.barrier.kept import async_check_row
-from reefknot.barrier.procedure import Answer, Do, Said, Step, Steps
+from reefknot.barrier.procedure import Answer, Do, Step, Steps
 
 Result = TypeVar("Result")
 
@@ -37,16 +37,17 @@ class AsyncBarrier(BranchCall):
     are known by their type. Methods are those of ``Barrier``, awaited.
     """
 
-    async def passes(self, connection: Any) -> bool:
+    async def passes(self, connection: Any, *, part: int | None = None) -> bool:
         """Whether the operation runs now, for the first time and in order.
 
         Writes the barrier's rows in the connection's transaction. Commit it in either case, and let an
-        error of your own work roll it back: the rows vanish with the work. A second call in the same
-        handler guards a second piece of work, or the first again if that was rolled back. Never commits,
-        never rolls back, never closes.
+        error of your own work roll it back: the rows vanish with the work. Never commits, never rolls back,
+        never closes. Asked again, without a part, it is the same question once more: for a handler that
+        begins its transaction again.
 
         Args:
             connection: with the transaction that the work is done in.
+            part: which piece of work of the handler it is, from 1, where there are several.
 
         Returns:
             True: do the work. False: it was done before, or there is nothing to undo, or it was
@@ -58,19 +59,24 @@ class AsyncBarrier(BranchCall):
                 transaction still.
             BarrierMissing: the table does not exist.
             BarrierCollision: the table takes this row for that of another operation.
-            Invalid: no driver knows the connection.
+            Invalid: no driver knows the connection; or the barrier was asked before, said True, and its row is
+                there: a second piece of work needs its ``part``, another attempt a new barrier.
         """
         driver = async_driver_of(connection)
         await driver.refuse_autocommit()
-        return await self._passes(driver)
+        return await self._passes(driver, part)
 
-    async def call(self, connection: Any, work: Callable[[Any], Awaitable[Result]]) -> Result | None:
+    async def call(
+        self, connection: Any, work: Callable[[Any], Awaitable[Result]], *, part: int | None = None
+    ) -> Result | None:
         """Do the work in a transaction of its own, once.
 
         Args:
             connection: without an open transaction.
             work: is awaited with the connection, between begin and commit, if the operation runs. What it
                 raises rolls everything back.
+            part: which piece of work of the handler it is, from 1; without it the one after the last ``call``
+                that was committed.
 
         Returns:
             What ``work`` returned; None if it was not called, and ``reason`` says why.
@@ -83,8 +89,8 @@ class AsyncBarrier(BranchCall):
             BarrierMissing: as ``passes``, and so on.
         """
         driver = async_driver_of(connection)
-        passed = await self._begun(driver, self._passes_in_time)
-        return await self._finish(driver, passed, lambda: work(connection))
+        passed = await self._begun(driver, lambda driver: self._passes_in_time(driver, part))
+        return await self._finish(driver, passed, lambda: work(connection), part)
 
     async def asked(self, connection: Any, *, prefix: str = "") -> None:
         """Answer the server's question whether a message's local transaction committed.
@@ -134,9 +140,9 @@ class AsyncBarrier(BranchCall):
             Failure: there is no such key, or too little in it; or as ``call``. Nothing was changed.
         """
         redis.refuse_sync(client)
-        planned = redis.adjusting(self.branch, self._next, key, amount, expire, prefix)
+        planned = redis.adjusting(self.branch, self._last + 1, key, amount, expire, prefix)
         reason, _ = redis.adjusted(await redis.evaluate(client, planned), key)
-        ran = self._said(reason, REDIS)
+        ran = self._said_by_redis(reason)
         self._refuse_late_message()
         return ran
 
@@ -168,23 +174,25 @@ class AsyncBarrier(BranchCall):
             Failure: the script refused; or as ``call``.
         """
         redis.refuse_sync(client)
-        planned = redis.running(self.branch, self._next, lua, keys, args, expire, prefix)
+        planned = redis.running(self.branch, self._last + 1, lua, keys, args, expire, prefix)
         reason, result = redis.ran(await redis.evaluate(client, planned))
-        self._said(reason, REDIS)
+        self._said_by_redis(reason)
         self._refuse_late_message()
         return result
 
-    async def _passes(self, driver: AsyncDriver) -> bool:
+    async def _passes(self, driver: AsyncDriver, part: int | None = None) -> bool:
+        number = self._number(part)
         table = self._table_of(driver.database)
+        passing = procedure.passing(self.branch, number, table, driver.database)
+        if part is not None:
+            return self._said_of_part(part, await self._run(driver, passing))
         place = Place.of(driver.connection, await driver.place(table))
-        numbering = procedure.numbering(self.branch, len(self._used), self._numbers_at(place))
-        self._begin_at(await self._run(driver, numbering), place, _inside)
-        passing = procedure.passing(self.branch, self._next, table, driver.database)
-        return self._said(await self._run(driver, passing), place)
+        self._refuse_another(place, _inside)
+        return self._said_in(place, number, await self._run(driver, passing))
 
-    async def _passes_in_time(self, driver: AsyncDriver) -> bool:
-        passed = await self._passes(driver)
-        self._refuse_late_message()
+    async def _passes_in_time(self, driver: AsyncDriver, part: int | None) -> bool:
+        passed = await self._passes(driver, part)
+        self._refuse_late_message(part)
         return passed
 
     async def _asks(self, driver: AsyncDriver) -> Reason:
@@ -203,23 +211,26 @@ class AsyncBarrier(BranchCall):
                 if deadlocks > MOST_DEADLOCKS or fault_of(error, driver.database) is not Fault.DEADLOCK:
                     raise
 
-    async def _finish(self, driver: AsyncDriver, passed: bool, work: Callable[[], Awaitable[Result]]) -> Result | None:
+    async def _finish(
+        self, driver: AsyncDriver, passed: bool, work: Callable[[], Awaitable[Result]], part: int | None = None
+    ) -> Result | None:
         """Do the work if the operation runs, and commit. What goes wrong rolls everything back."""
         result = None
         try:
             if passed:
                 result = await work()
-                await async_check_row(driver, self.branch, self._table, len(self._used))
+                await async_check_row(driver, self.branch, self._table, part or self._last)
         except BaseException as error:
-            self._take_back()
+            self._take_back(part)
             await self._roll_back(driver, error)
             raise
         try:
             await self._commit(driver)
         except BaseException:
             # Asked again, the same number finds the row if it was committed after all.
-            self._take_back()
+            self._take_back(part)
             raise
+        self._settled(part)
         return result
 
     @staticmethod
@@ -241,27 +252,22 @@ class AsyncBarrier(BranchCall):
                 await driver.rollback()
             raise
 
-    async def _run(self, driver: AsyncDriver, steps: Steps[Said]) -> Said:
+    async def _run(self, driver: AsyncDriver, steps: Steps) -> Reason:
         answer: Answer = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                said: Said = end.value
-                return said
+                reason: Reason = end.value
+                return reason
             answer = await self._answer(driver, step)
 
     async def _answer(self, driver: AsyncDriver, step: Step) -> Answer:
         table = self._table_of(driver.database)
         try:
-            match step.do:
-                case Do.INSERT:
-                    return await driver.insert(step.row, table)
-                case Do.READ:
-                    return await driver.read(step.row, table)
-                case Do.HOLD:
-                    await driver.hold(table)
-                    return None
+            if step.do is Do.INSERT:
+                return await driver.insert(step.row, table)
+            return await driver.read(step.row, table)
         except Exception as error:
             fault = fault_of(error, driver.database)
             if fault is Fault.DUPLICATE:

@@ -19,9 +19,9 @@ from reefknot.barrier.core import Reason, asking_failed, missing
 from reefknot.barrier.drivers import driver_of
 from reefknot.barrier.drivers.base import Driver
 from reefknot.barrier.faults import Fault, fault_of
-from reefknot.barrier.identity import REDIS, BranchCall, Place
+from reefknot.barrier.identity import BranchCall, Place
 from reefknot.barrier.kept import check_row
-from reefknot.barrier.procedure import Answer, Do, Said, Step, Steps
+from reefknot.barrier.procedure import Answer, Do, Step, Steps
 
 Result = TypeVar("Result")
 
@@ -37,16 +37,17 @@ class Barrier(BranchCall):
     PyMongo are known by their type.
     """
 
-    def passes(self, connection: Any) -> bool:
+    def passes(self, connection: Any, *, part: int | None = None) -> bool:
         """Whether the operation runs now, for the first time and in order.
 
         Writes the barrier's rows in the connection's transaction. Commit it in either case, and let an
-        error of your own work roll it back: the rows vanish with the work. A second call in the same
-        handler guards a second piece of work, or the first again if that was rolled back. Never commits,
-        never rolls back, never closes.
+        error of your own work roll it back: the rows vanish with the work. Never commits, never rolls back,
+        never closes. Asked again, without a part, it is the same question once more: for a handler that
+        begins its transaction again.
 
         Args:
             connection: with the transaction that the work is done in.
+            part: which piece of work of the handler it is, from 1, where there are several.
 
         Returns:
             True: do the work. False: it was done before, or there is nothing to undo, or it was
@@ -58,19 +59,22 @@ class Barrier(BranchCall):
                 transaction still.
             BarrierMissing: the table does not exist.
             BarrierCollision: the table takes this row for that of another operation.
-            Invalid: no driver knows the connection.
+            Invalid: no driver knows the connection; or the barrier was asked before, said True, and its row is
+                there: a second piece of work needs its ``part``, another attempt a new barrier.
         """
         driver = driver_of(connection)
         driver.refuse_autocommit()
-        return self._passes(driver)
+        return self._passes(driver, part)
 
-    def call(self, connection: Any, work: Callable[[Any], Result]) -> Result | None:
+    def call(self, connection: Any, work: Callable[[Any], Result], *, part: int | None = None) -> Result | None:
         """Do the work in a transaction of its own, once.
 
         Args:
             connection: without an open transaction.
             work: is called with the connection, between begin and commit, if the operation runs. What it
                 raises rolls everything back.
+            part: which piece of work of the handler it is, from 1; without it the one after the last ``call``
+                that was committed.
 
         Returns:
             What ``work`` returned; None if it was not called, and ``reason`` says why.
@@ -83,8 +87,8 @@ class Barrier(BranchCall):
             BarrierMissing: as ``passes``, and so on.
         """
         driver = driver_of(connection)
-        passed = self._begun(driver, self._passes_in_time)
-        return self._finish(driver, passed, lambda: work(connection))
+        passed = self._begun(driver, lambda driver: self._passes_in_time(driver, part))
+        return self._finish(driver, passed, lambda: work(connection), part)
 
     def asked(self, connection: Any, *, prefix: str = "") -> None:
         """Answer the server's question whether a message's local transaction committed.
@@ -134,9 +138,9 @@ class Barrier(BranchCall):
             Failure: there is no such key, or too little in it; or as ``call``. Nothing was changed.
         """
         redis.refuse_async(client)
-        planned = redis.adjusting(self.branch, self._next, key, amount, expire, prefix)
+        planned = redis.adjusting(self.branch, self._last + 1, key, amount, expire, prefix)
         reason, _ = redis.adjusted(redis.evaluate(client, planned), key)
-        ran = self._said(reason, REDIS)
+        ran = self._said_by_redis(reason)
         self._refuse_late_message()
         return ran
 
@@ -168,23 +172,25 @@ class Barrier(BranchCall):
             Failure: the script refused; or as ``call``.
         """
         redis.refuse_async(client)
-        planned = redis.running(self.branch, self._next, lua, keys, args, expire, prefix)
+        planned = redis.running(self.branch, self._last + 1, lua, keys, args, expire, prefix)
         reason, result = redis.ran(redis.evaluate(client, planned))
-        self._said(reason, REDIS)
+        self._said_by_redis(reason)
         self._refuse_late_message()
         return result
 
-    def _passes(self, driver: Driver) -> bool:
+    def _passes(self, driver: Driver, part: int | None = None) -> bool:
+        number = self._number(part)
         table = self._table_of(driver.database)
+        passing = procedure.passing(self.branch, number, table, driver.database)
+        if part is not None:
+            return self._said_of_part(part, self._run(driver, passing))
         place = Place.of(driver.connection, driver.place(table))
-        numbering = procedure.numbering(self.branch, len(self._used), self._numbers_at(place))
-        self._begin_at(self._run(driver, numbering), place, _inside)
-        passing = procedure.passing(self.branch, self._next, table, driver.database)
-        return self._said(self._run(driver, passing), place)
+        self._refuse_another(place, _inside)
+        return self._said_in(place, number, self._run(driver, passing))
 
-    def _passes_in_time(self, driver: Driver) -> bool:
-        passed = self._passes(driver)
-        self._refuse_late_message()
+    def _passes_in_time(self, driver: Driver, part: int | None) -> bool:
+        passed = self._passes(driver, part)
+        self._refuse_late_message(part)
         return passed
 
     def _asks(self, driver: Driver) -> Reason:
@@ -203,23 +209,26 @@ class Barrier(BranchCall):
                 if deadlocks > MOST_DEADLOCKS or fault_of(error, driver.database) is not Fault.DEADLOCK:
                     raise
 
-    def _finish(self, driver: Driver, passed: bool, work: Callable[[], Result]) -> Result | None:
+    def _finish(
+        self, driver: Driver, passed: bool, work: Callable[[], Result], part: int | None = None
+    ) -> Result | None:
         """Do the work if the operation runs, and commit. What goes wrong rolls everything back."""
         result = None
         try:
             if passed:
                 result = work()
-                check_row(driver, self.branch, self._table, len(self._used))
+                check_row(driver, self.branch, self._table, part or self._last)
         except BaseException as error:
-            self._take_back()
+            self._take_back(part)
             self._roll_back(driver, error)
             raise
         try:
             self._commit(driver)
         except BaseException:
             # Asked again, the same number finds the row if it was committed after all.
-            self._take_back()
+            self._take_back(part)
             raise
+        self._settled(part)
         return result
 
     @staticmethod
@@ -241,27 +250,22 @@ class Barrier(BranchCall):
                 driver.rollback()
             raise
 
-    def _run(self, driver: Driver, steps: Steps[Said]) -> Said:
+    def _run(self, driver: Driver, steps: Steps) -> Reason:
         answer: Answer = None
         while True:
             try:
                 step = steps.send(answer)
             except StopIteration as end:
-                said: Said = end.value
-                return said
+                reason: Reason = end.value
+                return reason
             answer = self._answer(driver, step)
 
     def _answer(self, driver: Driver, step: Step) -> Answer:
         table = self._table_of(driver.database)
         try:
-            match step.do:
-                case Do.INSERT:
-                    return driver.insert(step.row, table)
-                case Do.READ:
-                    return driver.read(step.row, table)
-                case Do.HOLD:
-                    driver.hold(table)
-                    return None
+            if step.do is Do.INSERT:
+                return driver.insert(step.row, table)
+            return driver.read(step.row, table)
         except Exception as error:
             fault = fault_of(error, driver.database)
             if fault is Fault.DUPLICATE:

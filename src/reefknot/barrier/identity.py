@@ -10,11 +10,15 @@ import msgspec
 
 from reefknot.barrier.core import Branch, LocalTransactionOpen, Reason, asking_failed, checked_table
 from reefknot.barrier.statements import DEFAULT_TABLES, Database
+from reefknot.errors import Invalid
 from reefknot.model import Op
+
+#: The barrier's column has two digits.
+MOST_PARTS = 99
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where a number of the barrier was used.
+    """Where the barrier was asked.
 
     Args:
         connection: gives the connection, or None if that is gone.
@@ -32,15 +36,25 @@ class Place(msgspec.Struct, frozen=True):
         except TypeError:
             return cls(lambda: connection, address)
 
-    def has(self, other: Place) -> bool:
-        """Whether the other is known to be on the same database."""
+    def same(self, other: Place) -> bool | None:
+        """Whether the other is on the same database; None if that cannot be told."""
         if self.address is not None and other.address is not None:
             return bool(self.address == other.address)
-        return self.connection() is other.connection() is not None
+        return True if self.connection() is other.connection() is not None else None
 
 
-#: In Redis there is nothing to roll back.
-REDIS = Place(lambda: None, None)
+class Asked(msgspec.Struct, frozen=True):
+    """A question whose transaction may be committed, rolled back or still open.
+
+    Args:
+        number: of its row.
+        place: where that was written.
+        ran: whether the answer was to do the work.
+    """
+
+    number: int
+    place: Place
+    ran: bool
 
 
 class BranchCall:
@@ -63,8 +77,11 @@ class BranchCall:
         #: What the barrier said last; None before it was asked.
         self.reason: Reason | None = None
         self._table = checked_table(table) if table else ""
-        # Where each number was used, from the first.
-        self._used: list[Place] = []
+        # The last number that was counted here, and those that were given as parts.
+        self._last = 0
+        self._parts: set[int] = set()
+        # The last question in each database, where it is not known here how its transaction ended.
+        self._open: list[Asked] = []
 
     @classmethod
     def from_query(cls, query: Mapping[str, str], *, table: str = "") -> Self:
@@ -107,54 +124,95 @@ class BranchCall:
         """Note an answer to the server's question, which is no call of the operation."""
         self.reason = reason
 
-    @property
-    def _next(self) -> int:
-        """The number of the next call."""
-        return len(self._used) + 1
-
-    def _numbers_at(self, place: Place) -> list[int]:
-        """The numbers that were used on the same database."""
-        return [number for number, used in enumerate(self._used, 1) if used.has(place)]
-
-    def _begin_at(self, number: int, place: Place, inside: Callable[[Any], bool]) -> None:
-        """Go back to a number whose row was rolled back, if that is so.
-
-        Args:
-            number: of the next call.
-            place: where that is.
-            inside: whether a connection is inside a transaction.
+    def _number(self, part: int | None) -> int:
+        """The number of the next row: that of the part, or of a question that may have been rolled back.
 
         Raises:
-            LocalTransactionOpen: the row may be in the open transaction of another connection.
+            Invalid: the part is no number from 1 to 99, or is missing where others have one.
         """
-        for used in self._used[number - 1 :]:
-            other = used.connection()
-            if used.has(place) and other is not None and other is not place.connection() and inside(other):
+        if part is not None:
+            if part not in range(1, MOST_PARTS + 1):
+                raise Invalid("part", f"is {part!r}", f"number the pieces of work from 1 to {MOST_PARTS}")
+            return part
+        number = self._open[-1].number if self._open else self._last + 1
+        if number in self._parts:
+            raise Invalid("part", "is missing: this handler gives its pieces of work numbers", "give one each time")
+        return number
+
+    def _refuse_another(self, place: Place, inside: Callable[[Any], bool]) -> None:
+        """Refuse to wait for a row that another connection of this program has not committed.
+
+        Raises:
+            LocalTransactionOpen: it is inside its transaction still.
+        """
+        for earlier in self._open:
+            other = earlier.place.connection()
+            if other is None or other is place.connection() or not earlier.place.same(place):
+                continue
+            if inside(other):
                 raise LocalTransactionOpen(
                     "this barrier was asked on another connection to the same database, which is still inside a "
                     "transaction, and its row cannot be seen here",
                     gid=self.branch.gid,
                     branch_id=self.branch.branch_id,
-                    advice="ask it in one transaction after the other, and make a new barrier for each attempt",
+                    advice="finish that one first; a second piece of work has a number: passes(connection, part=2)",
                 )
-        del self._used[number - 1 :]
 
-    def _said(self, reason: Reason, place: Place) -> bool:
-        """Note an answer; whether the operation runs."""
-        self._used.append(place)
+    def _said_of_part(self, part: int, reason: Reason) -> bool:
+        """Note the answer for a part; whether it runs."""
+        self._parts.add(part)
         self.reason = reason
         return reason is Reason.RUN
 
-    def _take_back(self) -> None:
-        """Give the number of the last call back: its row was rolled back, or must be found if it was not."""
-        self._used.pop()
+    def _said_by_redis(self, reason: Reason) -> bool:
+        """Note an answer that nothing takes back; whether the operation runs."""
+        self._last += 1
+        self.reason = reason
+        return reason is Reason.RUN
 
-    def _refuse_late_message(self) -> None:
+    def _said_in(self, place: Place, number: int, reason: Reason) -> bool:
+        """Note an answer in a transaction that is not ended yet; whether the operation runs.
+
+        Raises:
+            Invalid: the row is there, and nobody can say whether by this handler, for which this is another
+                piece of work then, or by a copy of the call that came in between, after a rollback.
+        """
+        ran = any(earlier.ran and earlier.place.same(place) is not False for earlier in self._open)
+        if ran and reason is Reason.REPEATED:
+            raise Invalid(
+                "part",
+                f"is missing: branch {self.branch.branch_id} of {self.branch.gid} has asked this barrier before, and "
+                "its row is there",
+                "number a second piece of work, passes(connection, part=2); for another attempt make a new barrier",
+            )
+        self._forget(place)
+        self._open.append(Asked(number, place, reason is Reason.RUN))
+        # What follows in this attempt has the numbers that it had in the last one.
+        self._last = number
+        self.reason = reason
+        return reason is Reason.RUN
+
+    def _settled(self, part: int | None) -> None:
+        """The transaction of the last question is committed."""
+        if part is None:
+            self._forget(self._open[-1].place)
+
+    def _take_back(self, part: int | None) -> None:
+        """Give the number of the last question back: its row was rolled back, or must be found if it was not."""
+        if part is None:
+            self._last -= 1
+            if self._open:
+                self._forget(self._open[-1].place)
+
+    def _forget(self, place: Place) -> None:
+        self._open = [earlier for earlier in self._open if not earlier.place.same(place)]
+
+    def _refuse_late_message(self, part: int | None = None) -> None:
         """Refuse a message whose local work was declared dead by the server's question: it must not be sent.
 
         Raises:
             Failure: it was, and the next call is told the same.
         """
         if self.branch.op == Op.MSG and self.reason is Reason.TOO_LATE:
-            self._take_back()
+            self._take_back(part)
             raise asking_failed(self.branch)

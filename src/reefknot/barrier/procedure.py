@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from enum import Enum, auto
-from typing import TypeVar
 
 import msgspec
 
@@ -21,15 +20,13 @@ class Do(Enum):
 
     INSERT = auto()
     READ = auto()
-    HOLD = auto()
 
 
 class Step(msgspec.Struct, frozen=True):
     """One statement for one row.
 
     The answer to INSERT is whether the row got in; the answer to READ is the row that has its place:
-    gid, branch id, operation, number and reason, or None if there is none. HOLD makes sure that the
-    transaction may write, and has no answer.
+    gid, branch id, operation, number and reason, or None if there is none.
     """
 
     do: Do
@@ -38,12 +35,10 @@ class Step(msgspec.Struct, frozen=True):
 
 #: The answer to a step.
 Answer = bool | tuple[str, ...] | None
-Said = TypeVar("Said")
-#: What is done step by step to come to an answer.
-Steps = Generator[Step, Answer, Said]
+Steps = Generator[Step, Answer, Reason]
 
 
-def passing(branch: Branch, call: int, table: str, database: Database) -> Steps[Reason]:
+def passing(branch: Branch, call: int, table: str, database: Database) -> Steps:
     """Whether an operation may run.
 
     Args:
@@ -67,28 +62,7 @@ def passing(branch: Branch, call: int, table: str, database: Database) -> Steps[
     return decide([inserted[row] for row in planned], own_reason=stored_reason == branch.op)
 
 
-def numbering(branch: Branch, asked: int, here: Sequence[int]) -> Steps[int]:
-    """The number of the next call: one more, or again that of the first call that was rolled back.
-
-    A handler that begins a transaction again asks the same barrier again; with a number of its own, the work
-    would not be known when the server repeats or undoes the call.
-
-    Args:
-        branch: the operation.
-        asked: how often the handler has asked its barrier so far.
-        here: the numbers of the calls whose rows would be in this database, in their order.
-    """
-    number = asked + 1
-    if here:
-        yield Step(Do.HOLD, rows(branch, here[-1])[-1])
-    for call in reversed(here):
-        if (yield Step(Do.READ, rows(branch, call)[-1])):
-            break
-        number = call
-    return number
-
-
-def asking(branch: Branch, table: str) -> Steps[Reason]:
+def asking(branch: Branch, table: str) -> Steps:
     """Whether a message's local transaction committed; if it did not by now, it never can.
 
     Returns:
@@ -112,7 +86,7 @@ def _insert_order(planned: Sequence[Row], database: Database) -> Sequence[Row]:
     return sorted(planned, key=lambda row: row.key) if database is Database.MYSQL else planned
 
 
-def _reason_in_place_of(row: Row, branch: Branch, table: str) -> Steps[str]:
+def _reason_in_place_of(row: Row, branch: Branch, table: str) -> Generator[Step, Answer, str]:
     """The reason of the row that kept this one out.
 
     Raises:

@@ -84,9 +84,6 @@ class Driver(Connection, ABC):
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         """The row that has this one's place: its key and its reason; None if there is none."""
 
-    def hold(self, table: str) -> None:
-        """Make sure that the transaction may write before it reads the barrier's table."""
-
     def place(self, table: str) -> object:
         """``address``, if need be with the help of the database."""
         return self.address(table)
@@ -118,11 +115,6 @@ class SqlDriver(Driver):
 
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return self.fetch(statement("read", self.database, self.placeholder, table), row.key)
-
-    def hold(self, table: str) -> None:
-        # A transaction of SQLite that read first cannot wait for its turn to write.
-        if self.database is Database.SQLITE:
-            self.execute(statement("hold", self.database, self.placeholder, table), ())
 
     @abstractmethod
     def execute(self, statement: str, parameters: Sequence[str]) -> int:
@@ -156,9 +148,6 @@ class AsyncDriver(Connection, ABC):
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         """The row that has this one's place: its key and its reason; None if there is none."""
 
-    async def hold(self, table: str) -> None:
-        """Make sure that the transaction may write before it reads the barrier's table."""
-
     async def place(self, table: str) -> object:
         """``address``, if need be with the help of the database."""
         return self.address(table)
@@ -190,10 +179,6 @@ class AsyncSqlDriver(AsyncDriver):
 
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return await self.fetch(statement("read", self.database, self.placeholder, table), row.key)
-
-    async def hold(self, table: str) -> None:
-        if self.database is Database.SQLITE:
-            await self.execute(statement("hold", self.database, self.placeholder, table), ())
 
     @abstractmethod
     async def execute(self, statement: str, parameters: Sequence[str]) -> int:

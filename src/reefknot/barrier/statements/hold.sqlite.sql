@@ -1,3 +1,0 @@
--- Deletes nothing; the transaction becomes one that writes.
-DELETE FROM {table}
-WHERE false
