@@ -16,20 +16,27 @@ import pytest
 from reefknot.testing.server import ServerProcess, free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
-#: The page's ports may be in use on this machine: others stand in for them.
-PORTS = {"8081": str(free_port()), "8082": str(free_port())}
-FILES = {PORTS["8081"]: "east.db", PORTS["8082"]: "west.db"}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def ports():
+    """The page's ports may be in use on this machine: others stand in for them."""
+    return {"8081": str(free_port()), "8082": str(free_port())}
+
+
+#: The file of the bank at each port of the page.
+FILES = {"8081": "east.db", "8082": "west.db"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, ports):
     """A folder with the page's programs, after create.py."""
     folder = tmp_path_factory.mktemp("tutorial")
     files = re.compile(r"^\*\*(\w+\.py)\*\*\n\n```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
     programs = dict(files.findall(PAGE.read_text("utf-8")))
     assert set(programs) == {"bank.py", "create.py", "transfer.py", "test_transfer.py"}
     for name, text in programs.items():
-        moved = text.replace("8081", PORTS["8081"]).replace("8082", PORTS["8082"])
+        moved = text.replace("8081", ports["8081"]).replace("8082", ports["8082"])
         (folder / name).write_text(moved, "utf-8")
     assert "bob 100" in run(folder, "create.py")
     return folder
@@ -44,9 +51,9 @@ def run(folder, *arguments, **environment):
     return done.stdout
 
 
-def start(folder, port):
+def start(folder, port, file):
     command = [sys.executable, "-m", "uvicorn", "bank:app", "--port", port, "--log-level", "warning"]
-    bank = subprocess.Popen(command, cwd=folder, env={**os.environ, "BANK": FILES[port]})
+    bank = subprocess.Popen(command, cwd=folder, env={**os.environ, "BANK": file})
     until = time.monotonic() + 30
     while bank.poll() is None and time.monotonic() < until:
         try:
@@ -65,9 +72,9 @@ def balances(folder):
     return found
 
 
-def test_two_banks_and_a_killed_one(folder):
-    banks = {port: start(folder, port) for port in FILES}
-    west = PORTS["8082"]
+def test_two_banks_and_a_killed_one(folder, ports):
+    banks = {file: start(folder, ports[port], file) for port, file in FILES.items()}
+    west = FILES["8082"]
     quick = {"REEFKNOT_RETRY_INTERVAL": "1", "REEFKNOT_RETRY_INTERVAL_MAX": "1"}
     try:
         with ServerProcess(f"sqlite:///{folder / 'reefknot.db'}", environment=quick) as server:
@@ -92,7 +99,7 @@ def test_two_banks_and_a_killed_one(folder):
                 time.sleep(0.05)
             server.kill()
             server.start()
-            banks[west] = start(folder, west)
+            banks[west] = start(folder, ports["8082"], west)
             waiting.communicate(timeout=60)
             until = time.monotonic() + 30
             while balances(folder)["bob"] == 130 and time.monotonic() < until:

@@ -16,6 +16,9 @@ from pathlib import Path
 #: Below the ports that systems give to outgoing connections: while a server is down, none of those may take its
 #: place. A Redis cluster also uses each of its ports plus 10,000.
 PORTS = range(12_000, 22_000)
+#: The processes of one test run (pytest-xdist) take theirs from different parts of it: between the moment in which a
+#: port is found free and that in which a server listens there, nobody else must find it.
+_PARTS = 8
 
 
 def find_bundled(place: str, program: str) -> Path | None:
@@ -52,8 +55,10 @@ def free_port() -> int:
     Raises:
         OSError: none was found in many tries.
     """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = PORTS[worker % _PARTS :: _PARTS]
     for _ in range(1_000):
-        port = PORTS[secrets.randbelow(len(PORTS))]
+        port = ports[secrets.randbelow(len(ports))]
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise OSError(f"found no free TCP port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
