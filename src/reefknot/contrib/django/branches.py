@@ -22,14 +22,15 @@ View = Callable[..., Any]
 class DjangoBarrier(Barrier):
     """``Barrier`` with the connection of the default database where none is named."""
 
-    def passes(self, connection: Any = None) -> bool:
+    def passes(self, connection: Any = None, *, part: int | None = None) -> bool:
         """Whether the operation runs now, for the first time and in order; see ``Barrier.passes``.
 
         Args:
             connection: one of ``django.db.connections``; the default database's if left out. Inside
                 ``transaction.atomic``, or a view with ``ATOMIC_REQUESTS``.
+            part: which piece of work of the view it is, from 1, where there are several.
         """
-        return super().passes(connections[DEFAULT_DB_ALIAS] if connection is None else connection)
+        return super().passes(connections[DEFAULT_DB_ALIAS] if connection is None else connection, part=part)
 
 
 def branch(view: View) -> View:
