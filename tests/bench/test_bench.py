@@ -189,7 +189,8 @@ def test_a_purge_is_measured_under_load_and_alone(tmp_path):
 
 
 def test_too_few_to_purge_are_no_measurement(tmp_path):
-    with pytest.raises(BenchError, match="all 300 were deleted before the load had ended"):
+    # Before the load had ended, or at once after it: by how busy the machine is.
+    with pytest.raises(BenchError, match=r"were deleted before the load had ended|was deleted at once"):
         retention.purge(Plan(0.1, 0.1, tmp_path), Storage("sqlite"), 300, 1)
 
 

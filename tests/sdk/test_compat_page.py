@@ -18,7 +18,9 @@ def test_the_program_transfers(program):
         program = program.replace("http://127.0.0.1:36789", server.url.removesuffix("/api/dtmsvr"))
         exec(compile(program.replace("http://bank", bank.url("")), str(PAGE), "exec"), {"__name__": "program"})
         server.settle()
-        assert bank.called() == ["/out", "/in", "/in/confirm", "/out/confirm"]
+        assert bank.called()[:2] == ["/out", "/in"]
+        # The server confirms all at once.
+        assert sorted(bank.called()[2:]) == ["/in/confirm", "/out/confirm"]
         assert {call.body.replace(b" ", b"") for call in bank.calls} == {b'{"amount":30}'}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+import itertools
 import os
 import re
 import secrets
@@ -11,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Below the ports that systems give to outgoing connections: while a server is down, none of those may take its
@@ -55,13 +58,19 @@ def free_port() -> int:
     Raises:
         OSError: none was found in many tries.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = PORTS[worker % _PARTS :: _PARTS]
-    for _ in range(1_000):
-        port = ports[secrets.randbelow(len(ports))]
+    for port in itertools.islice(_candidates(), 1_000):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise OSError(f"found no free TCP port on 127.0.0.1 between {PORTS.start} and {PORTS.stop}")
+
+
+@functools.cache
+def _candidates() -> Iterator[int]:
+    """This process's ports in turn, from a random one: two threads that ask at once never get the same."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = PORTS[worker % _PARTS :: _PARTS]
+    start = secrets.randbelow(len(ports))
+    return map(ports.__getitem__, itertools.cycle([*range(start, len(ports)), *range(start)]))
 
 
 def family(pid: int) -> list[int]:
