@@ -190,5 +190,5 @@ class Arena:
             seen=tuple(self.seen),
             forced=frozenset(self.forced),
             lease_ms=2 * SLOW_SECONDS * 1000,
-            slack_ms=100,
+            slack_ms=400,
         )
