@@ -157,7 +157,8 @@ def test_a_call_that_takes_too_long_is_cut_off_and_goes_on_at_the_next_start(tmp
         # Not "refused": nobody knows.
         assert answers[0].code().name in ("UNAVAILABLE", "CANCELLED")
         server.start()
-        assert server.status("slow") == "submitted"
+        assert server.wait_for("slow", "succeed", seconds=60) == "succeed"
+        assert bank.called() == ["/slow", "/slow"]
 
 
 def test_a_client_that_gives_up_does_not_interrupt_its_submit(server, client, bank):
