@@ -120,7 +120,7 @@ def test_q6_a_dead_branch_does_not_hold_the_others(app, bank, mode, op):
 @pytest.mark.deviation("Q8")
 def test_q8_recovery_drives_many_at_once(app, bank, server):
     bank.always("/TransOut", ONGOING)
-    gids = [app.submit(app.saga("TransOut")) for _ in range(20)]
+    gids = [app.submit(app.saga("TransOut", request_timeout=30)) for _ in range(20)]
     server.settle()
     # Long enough for a busy machine to begin all of them in.
     bank.always("/TransOut", Say(seconds=2.0))

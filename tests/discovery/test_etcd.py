@@ -133,12 +133,12 @@ async def test_a_lease_that_is_gone_before_the_key_is_written(etcd, service, mon
 
 
 async def test_a_member_that_is_away_or_hangs_is_passed_over(etcd, service, monkeypatch):
-    monkeypatch.setattr(http, "ANSWER_SECONDS", 0.5)
     with EtcdServer() as other:
         async with registry("127.0.0.1:1", other.host, etcd.host) as one:
             await one.register(target(service), US)  # at the second
             assert one._client._hosts[0] == other.host
             other.freeze()
+            monkeypatch.setattr(http, "ANSWER_SECONDS", 0.5)
             assert await one.resolve(target(service), "grpc") == ()  # another cluster, so nobody is there
             assert one._client._hosts[0] == etcd.host
 

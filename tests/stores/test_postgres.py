@@ -25,7 +25,7 @@ from reefknot.store.postgres.connections import Connections, Connector
 from reefknot.store.postgres.location import parse_url
 from reefknot.testing.clock import ShiftedClock
 from reefknot.testing.conformance.store.building import create, due, finish, new, prepared, record, row, step, submit
-from reefknot.testing.databases.processes import free_port
+from reefknot.testing.databases.processes import as_account, free_port
 
 pytestmark = pytest.mark.anyio
 
@@ -233,14 +233,15 @@ def pgbouncer(server, directory):
         f"listen_port = {port}\nauth_type = plain\nauth_file = {directory}/users\npool_mode = transaction\n"
         "default_pool_size = 2\nunix_socket_dir =\n"
     )
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
+    as_postgres = []
+    if os.geteuid() == 0:
+        as_postgres = as_account("postgres")
         for path in (directory, directory / "users", directory / "ini"):
-            shutil.chown(path, user)
+            shutil.chown(path, "postgres")
     program = shutil.which("pgbouncer", path="/usr/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         missing("pgbouncer", "apt-get install pgbouncer")
-    process = subprocess.Popen([program, "-q", str(directory / "ini")], user=user, cwd="/")
+    process = subprocess.Popen([*as_postgres, program, "-q", str(directory / "ini")], cwd="/")
     try:
         wait_until_it_listens(port)
         yield server.url.replace(f":{server.port}/", f":{port}/")

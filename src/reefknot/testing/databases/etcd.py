@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reefknot.testing.databases.processes import free_port, send, wait_until_gone
+from reefknot.testing.databases.processes import free_port, freeze, send, wait_until_gone
 
 _START_SECONDS = 60.0
 
@@ -108,7 +108,7 @@ class EtcdServer:
 
     def freeze(self) -> None:
         """SIGSTOP: the server keeps its connections and answers nothing."""
-        send(signal.SIGSTOP, self._pids)
+        freeze(self._pids)
 
     def thaw(self) -> None:
         """SIGCONT."""

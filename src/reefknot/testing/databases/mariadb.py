@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reefknot.testing.databases.processes import free_port
+from reefknot.testing.databases.processes import free_port, freeze
 
 _START_SECONDS = 120.0
 
@@ -146,7 +146,7 @@ class MariaDbServer:
 
     def freeze(self) -> None:
         """SIGSTOP to the server: it keeps its connections and answers nothing."""
-        self._send(signal.SIGSTOP)
+        freeze(self.pids)
 
     def thaw(self) -> None:
         """SIGCONT to the server."""

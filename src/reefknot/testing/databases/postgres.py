@@ -15,7 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from reefknot.testing.databases.processes import family, find_bundled, free_port, send, version_of, wait_until_gone
+from reefknot.testing.databases.processes import (
+    as_account,
+    family,
+    find_bundled,
+    free_port,
+    freeze,
+    send,
+    version_of,
+    wait_until_gone,
+)
 
 #: Where Debian, its children and other systems put the server's programs.
 _PROGRAM_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/*/bin")
@@ -74,7 +83,8 @@ class PostgresServer:
         self._programs = programs
         self._settings = {**({} if fsync else {"fsync": "off"}), **(settings or {})}
         self._password = secrets.token_hex(8)
-        self._user = _account() if os.geteuid() == 0 else None
+        self._user = _account() if os.geteuid() == 0 else ""
+        self._as = as_account(self._user) if self._user else []
         self._process: subprocess.Popen[bytes] | None = None
         self._directory = Path()
         self.port = free_port()
@@ -101,7 +111,7 @@ class PostgresServer:
             if self._user:
                 for path in (self._directory, password):
                     shutil.chown(path, self._user)
-                self._programs = self._within_reach(self._user)
+                self._programs = self._within_reach()
             self._initdb(password)
             self.start()
             self._create_database("test")
@@ -125,7 +135,7 @@ class PostgresServer:
             "max_connections": "200",
             **self._settings,
         }
-        command = [str(self._programs / "postgres"), "-D", str(self._directory / "data")]
+        command = [*self._as, str(self._programs / "postgres"), "-D", str(self._directory / "data")]
         command += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603 - the server's own program, no shell
@@ -134,7 +144,6 @@ class PostgresServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                user=self._user,
                 start_new_session=True,
             )
         self._wait_until_ready()
@@ -160,7 +169,7 @@ class PostgresServer:
 
     def freeze(self) -> None:
         """SIGSTOP to all its processes: it keeps its connections and answers nothing."""
-        send(signal.SIGSTOP, self.pids)
+        freeze(self.pids)
 
     def thaw(self) -> None:
         """SIGCONT to all its processes."""
@@ -175,13 +184,10 @@ class PostgresServer:
     def _log(self) -> Path:
         return self._directory / "log"
 
-    def _within_reach(self, user: str) -> Path:
+    def _within_reach(self) -> Path:
         """The programs, or a copy of them where the user may not go: a checkout in a private folder has a wheel's."""
-        try:
-            subprocess.run(  # noqa: S603 - as above
-                [str(self._programs / "postgres"), "--version"], user=user, cwd="/", capture_output=True, check=True
-            )
-        except PermissionError:
+        version = [*self._as, str(self._programs / "postgres"), "--version"]
+        if subprocess.run(version, cwd="/", capture_output=True, check=False).returncode:  # noqa: S603 - as above
             # A wheel keeps the libraries of its programs in a folder beside its package.
             package = self._programs.parents[1]
             for folder in package.parent.glob(f"{package.name}*"):
@@ -190,10 +196,10 @@ class PostgresServer:
         return self._programs
 
     def _initdb(self, password: Path) -> None:
-        command = [str(self._programs / "initdb"), "-D", str(self._directory / "data"), "-U", "reefknot", "-A"]
-        command += ["scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C", "--no-sync"]
+        command = [*self._as, str(self._programs / "initdb"), "-D", str(self._directory / "data"), "-U", "reefknot"]
+        command += ["-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C", "--no-sync"]
         done = subprocess.run(  # noqa: S603 - as above
-            command, capture_output=True, text=True, cwd="/", user=self._user, check=False
+            command, capture_output=True, text=True, cwd="/", check=False
         )
         if done.returncode:
             raise RuntimeError(f"initdb failed: {done.stderr}")

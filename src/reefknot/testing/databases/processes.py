@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import itertools
 import os
+import pwd
 import re
 import secrets
 import signal
@@ -88,11 +89,39 @@ def family(pid: int) -> list[int]:
     return found
 
 
+def as_account(user: str) -> list[str]:
+    """What to put in front of a command, run as root, that runs it as another user.
+
+    Not the argument ``user`` of ``subprocess``: that forks this process with all it holds, and a thread
+    of gRPC that comes along may end the child before it becomes the server (seen with grpcio 1.85).
+    """
+    account = pwd.getpwnam(user)
+    # setpriv starts what follows with root's right to enter any folder; what env starts, it starts without.
+    return ["setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--init-groups", "env"]
+
+
 def send(signum: signal.Signals, pids: list[int]) -> None:
     """Send a signal to each of these processes that still lives."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signum)
+
+
+def freeze(pids: list[int], seconds: float = 20) -> None:
+    """SIGSTOP to each of these processes; returns when none of their threads runs any more.
+
+    A process stops only when one of its threads is scheduled to see the signal: on a busy machine the
+    others go on answering until then.
+
+    Raises:
+        TimeoutError: one still runs after that many seconds.
+    """
+    send(signal.SIGSTOP, pids)
+    until = time.monotonic() + seconds
+    while running := [pid for pid in pids if not _stands_still(pid)]:
+        if time.monotonic() > until:
+            raise TimeoutError(f"processes {running} still run {seconds:g} s after SIGSTOP")
+        time.sleep(0.005)
 
 
 def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
@@ -106,6 +135,14 @@ def wait_until_gone(pids: list[int], seconds: float = 20) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"processes {left} are still there after {seconds:g} s")
         time.sleep(0.02)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether every thread of the process is stopped, or ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+        return all((thread / "stat").read_text().rpartition(")")[2].split()[0] in "TtZX" for thread in threads)
+    return not _alive(pid)
 
 
 def _alive(pid: int) -> bool:

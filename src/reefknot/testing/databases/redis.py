@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, cast
 
 import hiredis
 
-from reefknot.testing.databases.processes import find_bundled, free_port, send, version_of, wait_until_gone
+from reefknot.testing.databases.processes import find_bundled, free_port, freeze, send, version_of, wait_until_gone
 
 _START_SECONDS = 60.0
 _SLOTS = 16384
@@ -163,7 +163,7 @@ class RedisServer:
 
     def freeze(self) -> None:
         """SIGSTOP: the server keeps its connections and answers nothing."""
-        send(signal.SIGSTOP, self.pids)
+        freeze(self.pids)
 
     def thaw(self) -> None:
         """SIGCONT."""
