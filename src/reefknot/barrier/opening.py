@@ -140,6 +140,23 @@ def place_of(split: SplitResult) -> str:
     return split.netloc.rpartition("@")[2] or split.path
 
 
+def postgres_url(url: str) -> str:
+    """The URL as libpq and asyncpg take it, whatever scheme it has."""
+    return f"postgresql://{url.partition('://')[2]}"
+
+
+def mysql_arguments(split: SplitResult) -> dict[str, Any]:
+    """What ``connect`` of the libraries for MySQL takes, without what the URL leaves open."""
+    found = {
+        "host": split.hostname,
+        "port": split.port,
+        "user": split.username and unquote(split.username),
+        "password": split.password and unquote(split.password),
+        "database": split.path.lstrip("/"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
 def _sqlite(library: Any, url: str) -> Opened:
     path = unquote(urlsplit(url).path)[1:]
     # Not created: an empty file has no table to check. A busy database is waited for.
@@ -148,35 +165,23 @@ def _sqlite(library: Any, url: str) -> Opened:
 
 
 def _psycopg(library: Any, url: str) -> Opened:
-    return _Plain(library.connect(_postgres_url(url), autocommit=True), Database.POSTGRES, Placeholder.FORMAT)
+    return _Plain(library.connect(postgres_url(url), autocommit=True), Database.POSTGRES, Placeholder.FORMAT)
 
 
 def _asyncpg(library: Any, url: str) -> Opened:
-    return _Awaited(lambda: library.connect(_postgres_url(url)), Database.POSTGRES, Placeholder.NUMBER)
+    return _Awaited(lambda: library.connect(postgres_url(url)), Database.POSTGRES, Placeholder.NUMBER)
 
 
 def _mysql(library: Any, url: str) -> Opened:
-    return _Plain(library.connect(**_parts(url)), Database.MYSQL, Placeholder.FORMAT)
+    return _Plain(
+        library.connect(**mysql_arguments(urlsplit(url)), autocommit=True), Database.MYSQL, Placeholder.FORMAT
+    )
 
 
 def _asyncmy(library: Any, url: str) -> Opened:
-    return _Awaited(lambda: library.connect(**_parts(url)), Database.MYSQL, Placeholder.FORMAT)
-
-
-def _postgres_url(url: str) -> str:
-    return f"postgresql://{url.partition('://')[2]}"
-
-
-def _parts(url: str) -> dict[str, Any]:
-    split = urlsplit(url)
-    found = {
-        "host": split.hostname,
-        "port": split.port,
-        "user": split.username and unquote(split.username),
-        "password": split.password and unquote(split.password),
-        "database": split.path.lstrip("/"),
-    }
-    return {name: value for name, value in found.items() if value} | {"autocommit": True}
+    return _Awaited(
+        lambda: library.connect(**mysql_arguments(urlsplit(url)), autocommit=True), Database.MYSQL, Placeholder.FORMAT
+    )
 
 
 _Openers = tuple[Mapping[str, Callable[[Any, str], Opened]], str]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
-from urllib.parse import unquote
 
 import click
 import msgspec
@@ -84,7 +83,7 @@ def _connector(url: str) -> Callable[[], Any]:
         Invalid: the URL cannot be read, the database is none that prepares transactions, or its library is not
             installed.
     """
-    from reefknot.barrier.opening import place_of, split_url
+    from reefknot.barrier.opening import mysql_arguments, place_of, postgres_url, split_url
 
     split = split_url(url)
     name = _LIBRARIES.get(split.scheme)
@@ -95,16 +94,9 @@ def _connector(url: str) -> Callable[[], Any]:
     except ModuleNotFoundError as error:
         raise Invalid("url", f"needs {name}, which is not installed", f"pip install {name}") from error
     if name == "psycopg":
-        options: dict[str, Any] = {"conninfo": f"postgresql://{url.partition('://')[2]}"}
+        options: dict[str, Any] = {"conninfo": postgres_url(url)}
     else:
-        place = {
-            "host": split.hostname,
-            "port": split.port,
-            "user": split.username and unquote(split.username),
-            "password": split.password and unquote(split.password),
-            "database": split.path.lstrip("/"),
-        }
-        options = {key: value for key, value in place.items() if value}
+        options = mysql_arguments(split)
 
     def connect() -> Any:
         try:
