@@ -32,6 +32,26 @@ TOGETHER = {
     "test_other_versions.py": "other versions",
 }
 
+#: Folders whose tests have limits of time, on servers and processes that share a busy machine with other tests: one
+#: that fails there is tried once more, and what the first try said is shown at the end. Nothing of what holds a
+#: promise (bank, chaos, conformance, crash, every race, the SDK, unit) is ever tried again.
+TIMED = {"acceptance", "api", "bench", "callers", "demo", "discovery", "docs", "examples", "interop", "stores"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:  # a test that runs alone has the machine for itself
+        return
+    for item in items:
+        folders = item.path.relative_to(item.config.rootpath).parts
+        if not TIMED.isdisjoint(folders) and "races" not in item.path.name:
+            item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"first try of {report.nodeid}", sep="_")
+        terminalreporter.line(report.longreprtext)
+
 
 class OneByOne(LoadScopeScheduling):
     """Gives each process one test at a time, and all that belong together to one process."""
