@@ -6,9 +6,12 @@ A library is a class with a context manager for each thing a user does with it; 
 import contextlib
 import sqlite3
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
+from conftest import missing
 from reefknot.barrier import AsyncBarrier, Barrier
 from reefknot.barrier.statements import Database
 
@@ -235,6 +238,20 @@ class PyMySqlFoundRows(PyMySql):
         return {"client_flag": CLIENT.FOUND_ROWS, "cursorclass": DictCursor, "autocommit": True}
 
 
+def mysqldb():
+    """The module of mysqlclient, which has no wheel for Linux."""
+    if find_spec("MySQLdb") is None:
+        missing("mysqlclient", "apt-get install default-libmysqlclient-dev, then pip install mysqlclient")
+    return import_module("MySQLdb")
+
+
+class MySqlClient(PyMySql):
+    @contextlib.contextmanager
+    def idle(self):
+        with contextlib.closing(mysqldb().connect(**parts(self.url))) as connection:
+            yield connection
+
+
 class MySqlConnector(Library):
     database = Database.MYSQL
 
@@ -342,6 +359,15 @@ class SqlAlchemy(Library):
         connection.execute(text(statement))
 
 
+class SqlAlchemyMySqlClient(SqlAlchemy):
+    scheme = "mysql+mysqldb"
+
+    @property
+    def engine(self):
+        mysqldb()
+        return super().engine
+
+
 class SqlAlchemySession(SqlAlchemy):
     @contextlib.contextmanager
     def idle(self):
@@ -437,12 +463,14 @@ class Django(Library):
 
     @property
     def database(self):
-        return {"sqlite3": Database.SQLITE, "postgresql": Database.POSTGRES}[self.engine_name]
+        return {"sqlite3": Database.SQLITE, "postgresql": Database.POSTGRES, "mysql": Database.MYSQL}[self.engine_name]
 
     @contextlib.contextmanager
     def idle(self):
         from django.conf import settings
 
+        if self.engine_name == "mysql":
+            mysqldb()
         if not settings.configured:
             import django
 
@@ -498,12 +526,14 @@ LIBRARIES = {
     "asyncpg-pool": AsyncpgPool,
     "pymysql": PyMySql,
     "pymysql-found-rows": PyMySqlFoundRows,
+    "mysqlclient": MySqlClient,
     "mysql-connector": MySqlConnector,
     "aiomysql": AioMySql,
     "asyncmy": Asyncmy,
     "sqlalchemy-sqlite": with_scheme(SqlAlchemy, "sqlite"),
     "sqlalchemy-psycopg": with_scheme(SqlAlchemy, "postgresql+psycopg"),
     "sqlalchemy-pymysql": with_scheme(SqlAlchemy, "mysql+pymysql"),
+    "sqlalchemy-mysqlclient": SqlAlchemyMySqlClient,
     "session-sqlite": with_scheme(SqlAlchemySession, "sqlite"),
     "session-psycopg": with_scheme(SqlAlchemySession, "postgresql+psycopg"),
     "session-pymysql": with_scheme(SqlAlchemySession, "mysql+pymysql"),
@@ -517,4 +547,5 @@ LIBRARIES = {
     "async-scoped-session-aiosqlite": with_scheme(AsyncSqlAlchemyScopedSession, "sqlite+aiosqlite"),
     "django-sqlite": on(Django, "sqlite3"),
     "django-postgres": on(Django, "postgresql"),
+    "django-mysqlclient": on(Django, "mysql"),
 }

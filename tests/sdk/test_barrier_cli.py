@@ -3,6 +3,7 @@
 import json
 import secrets
 import sqlite3
+import sys
 
 import pytest
 
@@ -12,6 +13,7 @@ from reefknot.cli import main
 from reefknot.testing.participant import ONGOING, Participant
 from reefknot.testing.server import LocalServer
 from sdk.barrier_business import administrator, run_script
+from sdk.barrier_connections import mysqldb
 
 OLD = {
     Database.SQLITE: "UPDATE {table} SET create_time = datetime('now', '-{days} days') WHERE gid = '{gid}'",
@@ -241,11 +243,20 @@ def test_what_cannot_be_reached_is_told(capsys, url, words):
 @pytest.mark.parametrize("library", ["asyncpg", "asyncmy"])
 def test_libraries_of_the_server_will_do(library, postgres, mariadb, capsys, monkeypatch):
     """Where only the extras of the server are installed, its async libraries are used."""
-    import sys
-
-    for other in ("psycopg", "pymysql", "mysql.connector"):
+    for other in ("psycopg", "pymysql", "MySQLdb", "mysql.connector"):
         monkeypatch.setitem(sys.modules, other, None)
     url = postgres.url if library == "asyncpg" else mariadb.create_database(f"cli_{secrets.token_hex(4)}")
+    assert main(["barrier", "check", url, "--table", "nowhere"]) == 1
+    assert "nowhere does not exist" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("library", ["pymysql", "MySQLdb", "mysql.connector"])
+def test_each_library_of_mysql_will_do(library, mariadb, capsys, monkeypatch):
+    if library == "MySQLdb":
+        mysqldb()
+    for other in {"pymysql", "MySQLdb", "mysql.connector", "asyncmy"} - {library}:
+        monkeypatch.setitem(sys.modules, other, None)
+    url = mariadb.create_database(f"cli_{secrets.token_hex(4)}")
     assert main(["barrier", "check", url, "--table", "nowhere"]) == 1
     assert "nowhere does not exist" in capsys.readouterr().out
 

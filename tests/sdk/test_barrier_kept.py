@@ -16,7 +16,7 @@ from sdk.barrier_connections import LIBRARIES
 from sdk.barrier_scenes import Stages, done, on
 
 #: Libraries below which something else leads the transaction, so that a COMMIT of the work's goes unseen.
-UNSEEN = {"django-sqlite", "django-postgres"}
+UNSEEN = {"django-sqlite", "django-postgres", "django-mysqlclient"}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_a_rollback_of_the_works_own_is_no_success(stages, name, goes_on):
 
 
 #: Libraries whose connections commit each statement that is in no transaction.
-AUTOCOMMIT = {"psycopg-autocommit", "asyncpg", "asyncpg-pool", "pymysql-found-rows", *UNSEEN}
+AUTOCOMMIT = {"psycopg-autocommit", "asyncpg", "asyncpg-pool", "pymysql-found-rows", "django-sqlite", "django-postgres"}
 
 
 @pytest.mark.parametrize("name", [name for name in LIBRARIES if name not in UNSEEN])

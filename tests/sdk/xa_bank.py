@@ -10,15 +10,10 @@ from urllib.parse import parse_qsl, urlsplit
 from reefknot import AsyncClient, Client, Failure, Ongoing
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.xa import AsyncXaBranch, XaBranch
+from sdk.barrier_connections import mysqldb, parts
 
 START = 10_000
 MOVE = "UPDATE account SET balance = balance + %s WHERE name = %s"
-
-
-def parts(url):
-    split = urlsplit(url)
-    place = {"host": split.hostname, "port": split.port, "user": split.username, "password": split.password}
-    return place | {"database": split.path.lstrip("/")}
 
 
 class PyMySql:
@@ -41,6 +36,18 @@ class DictCursors(PyMySql):
         import pymysql
 
         return pymysql.connect(**parts(url), cursorclass=pymysql.cursors.DictCursor, autocommit=True)
+
+
+class MySqlClient(PyMySql):
+    def connect(self, url):
+        return mysqldb().connect(**parts(url))
+
+
+class MySqlConnector(PyMySql):
+    def connect(self, url):
+        import mysql.connector
+
+        return mysql.connector.connect(**parts(url))
 
 
 class Psycopg:
@@ -103,7 +110,7 @@ class Asyncpg:
         await connection.execute("UPDATE account SET balance = balance + $1 WHERE name = $2", amount, name)
 
 
-LIBRARIES = (PyMySql, DictCursors, AioMySql, AsyncMy, Psycopg, PsycopgAsync, Asyncpg)
+LIBRARIES = (PyMySql, DictCursors, MySqlClient, MySqlConnector, AioMySql, AsyncMy, Psycopg, PsycopgAsync, Asyncpg)
 
 
 class XaBanks:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NoReturn
 
 from reefknot.barrier.core import FIRST_CALL, Branch, Row, TransactionLost, rows
-from reefknot.barrier.drivers.base import AsyncDriver, Connection, Driver
+from reefknot.barrier.drivers.base import AsyncDriver, Driver
 from reefknot.barrier.faults import Fault, fault_of
 from reefknot.barrier.statements import DEFAULT_TABLES
 
@@ -44,7 +44,7 @@ def check_row(driver: Driver, branch: Branch, table: str = "", call: int = FIRST
         TransactionLost: the transaction was ended or broken, or the row is not there.
     """
     own = rows(branch, call)[-1]
-    _refuse_ended(driver, branch)
+    _refuse_ended(driver.asked_inside(), branch)
     try:
         found = driver.read(own, table or DEFAULT_TABLES[driver.database])
     except Exception as error:
@@ -56,7 +56,7 @@ def check_row(driver: Driver, branch: Branch, table: str = "", call: int = FIRST
 async def async_check_row(driver: AsyncDriver, branch: Branch, table: str = "", call: int = FIRST_CALL) -> None:
     """``check_row`` for async drivers."""
     own = rows(branch, call)[-1]
-    _refuse_ended(driver, branch)
+    _refuse_ended(driver.inside(), branch)
     try:
         found = await driver.read(own, table or DEFAULT_TABLES[driver.database])
     except Exception as error:
@@ -65,12 +65,12 @@ async def async_check_row(driver: AsyncDriver, branch: Branch, table: str = "", 
     _compare(found, own, branch)
 
 
-def _refuse_ended(driver: Connection, branch: Branch) -> None:
-    if driver.inside() is False:
+def _refuse_ended(inside: bool | None, branch: Branch) -> None:
+    if inside is False:
         _lost(_ENDED, branch)
 
 
-def _refuse_aborted(driver: Connection, branch: Branch, error: Exception) -> None:
+def _refuse_aborted(driver: AsyncDriver | Driver, branch: Branch, error: Exception) -> None:
     if fault_of(error, driver.database) is Fault.ABORTED:
         _lost(_ABORTED, branch, error)
 

@@ -186,7 +186,10 @@ def _asyncmy(library: Any, url: str) -> Opened:
 
 _Openers = tuple[Mapping[str, Callable[[Any, str], Opened]], str]
 _POSTGRES: _Openers = ({"psycopg": _psycopg, "asyncpg": _asyncpg}, "'reefknot[postgres]'")
-_MYSQL: _Openers = ({"pymysql": _mysql, "mysql.connector": _mysql, "asyncmy": _asyncmy}, "'reefknot[mysql]'")
+_MYSQL: _Openers = (
+    {"pymysql": _mysql, "MySQLdb": _mysql, "mysql.connector": _mysql, "asyncmy": _asyncmy},
+    "'reefknot[mysql]'",
+)
 _OPENERS: Mapping[str, _Openers] = {
     "sqlite": ({"sqlite3": _sqlite}, "sqlite3"),
     "postgres": _POSTGRES,

@@ -88,6 +88,10 @@ class Driver(Connection, ABC):
         """``address``, if need be with the help of the database."""
         return self.address(table)
 
+    def asked_inside(self) -> bool | None:
+        """``inside``, if need be with the help of the database."""
+        return self.inside()
+
     @abstractmethod
     def begin(self) -> None:
         """Begin a transaction.

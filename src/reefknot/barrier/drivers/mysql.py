@@ -13,6 +13,8 @@ from reefknot.barrier.statements import Database, Placeholder
 # Bits of the protocol's server status: SERVER_STATUS_IN_TRANS and SERVER_STATUS_AUTOCOMMIT.
 _IN_TRANSACTION = 1
 _AUTOCOMMIT = 2
+# ER_CANT_CHANGE_TX_CHARACTERISTICS: a transaction is open, and nothing was changed.
+_TRANSACTION_OPEN = 1568
 
 
 class _MySql(Connection):
@@ -27,15 +29,8 @@ class _MySql(Connection):
     def database(self) -> Database:
         return Database.MYSQL
 
-    @property
-    def open(self) -> bool:
-        """Whether a transaction is open, as far as the library can tell.
-
-        PyMySQL does not see one that has only read so far, and MySQLdb sees none.
-        """
-        return bool(self.inside())
-
     def inside(self) -> bool | None:
+        # PyMySQL does not see a transaction that has only read so far, and mysqlclient sees none.
         connection = self.connection
         if hasattr(connection, "in_transaction"):  # MySQL Connector/Python
             return bool(connection.in_transaction)
@@ -47,12 +42,14 @@ class _MySql(Connection):
 
     @property
     def server(self) -> tuple[object, ...]:
-        """Where the server is; empty if the library does not say (mysqlclient does not know the port)."""
+        """Where the server is; empty if the library does not say (mysqlclient keeps a socket's path to itself)."""
         connection = self.connection
         socket = getattr(connection, "unix_socket", None)
         if hasattr(connection, "server_host"):  # MySQL Connector/Python
             return socket, connection.server_host, connection.server_port
         info = connection.get_host_info() if hasattr(connection, "get_host_info") else ""
+        if info.endswith(" via TCP/IP"):  # mysqlclient
+            return info, connection.port
         return (socket, info) if socket or info.startswith("socket ") else ()
 
     def address(self, table: str) -> object:
@@ -75,7 +72,7 @@ class _MySql(Connection):
         return bool(connection.autocommit)
 
     def transactional(self) -> bool:
-        return self.open or not self.commits_alone
+        return bool(self.inside()) or not self.commits_alone
 
 
 class MySqlDriver(_MySql, SqlDriver):
@@ -92,8 +89,32 @@ class MySqlDriver(_MySql, SqlDriver):
             # All of it, as some libraries want before the next statement; the key allows one row.
             return next(map(plain, cursor.fetchall()), None)
 
+    def refuse_autocommit(self) -> None:
+        if self.commits_alone and not self.asked_inside():
+            self.no_transaction(self.remedy)
+
+    def place(self, table: str) -> object:
+        known = self.address(table)
+        if known is None and self.server:  # mysqlclient keeps the schema to itself
+            return (*self.server, self.fetch("SELECT DATABASE()", ()))
+        return known
+
+    def asked_inside(self) -> bool | None:
+        inside = self.inside()
+        if inside is not None:
+            return inside
+        # mysqlclient. Neither server tells everybody (@@in_transaction is MariaDB's alone), but both refuse this
+        # inside a transaction, and outside it only says what a barrier's transaction is anyway.
+        try:
+            self.execute("SET TRANSACTION READ WRITE", ())
+        except self.connection.Error as error:
+            if error.args[:1] != (_TRANSACTION_OPEN,):
+                raise
+            return True
+        return False
+
     def begin(self) -> None:
-        if self.open:
+        if self.asked_inside():
             self.already_open()
         with closing(self.connection.cursor()) as cursor:
             cursor.execute("START TRANSACTION")
@@ -119,7 +140,7 @@ class AsyncMySqlDriver(_MySql, AsyncSqlDriver):
         return known
 
     async def begin(self) -> None:
-        if self.open:
+        if self.inside():
             self.already_open()
         await self.connection.begin()
 
