@@ -203,7 +203,7 @@ def test_the_writer_dies_under_load_and_another_takes_over(cluster, database, st
         f"first success {recovered:.1f} s after the kill, quiet after {quiet:.1f} s"
     )
     assert load.wrong == []
-    assert refused
+    assert refused or recovered > 1, "nobody noticed that the writer was gone"
     broken = violations(history)
     assert not broken, load.story(history, broken)
     assert {"succeed", "failed"} == {one.status for one in history.final}
