@@ -57,7 +57,7 @@ proto: $(STAMP) ## Generate the gRPC messages from their .proto files
 		python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src src/reefknot/wire/proto/*.proto
 
 # A part of it, to look at: make bench BENCH='--quick --rows postgres/saga/64'
-BENCH := --write benchmarks/results.md
+BENCH := --rounds 3 --write benchmarks/results.md
 bench: $(STAMP) ## Measure a running server on every store and write benchmarks/results.md
 	$(BIN)/python benchmarks/run.py $(BENCH)
 

@@ -12,7 +12,7 @@ import pytest
 from reefknot.bench import report, retention, workloads
 from reefknot.bench.load import Load
 from reefknot.bench.processes import BenchError, Child, Server, machine_busy_us, outside_us, usage
-from reefknot.bench.rows import Plan, Row, Storage, running_service, send
+from reefknot.bench.rows import Plan, Row, Storage, middle, running_service, send
 from reefknot.bench.scenarios import Fact
 from reefknot.bench.selection import choose
 from reefknot.bench.targets import Report
@@ -202,6 +202,25 @@ def test_figures_of_several_loads_are_medians_and_every_pair_is_named():
     loss, longer = retention._effects(Storage("sqlite"), loads, slower, "three")
     assert (loss.value, longer.value) == (pytest.approx(10.0), pytest.approx(-0.1))
     assert loss.text == "three; the pairs: 10.0, -10.0, 25.0"
+
+
+def test_of_several_rounds_the_middle_one_counts():
+    rounds = [
+        Row(name="x", transactions=1, rate=rate, server_us=us) for rate, us in ((9.0, 240), (7.0, 180), (8.0, 200))
+    ]
+    found = middle(rounds)
+    assert (found.rate, found.cpu_us, found.spread_percent) == (8.0, 200.0, 30.0)
+    assert middle(rounds[:1]).spread_percent == 0.0
+
+
+def test_rounds_are_measured_in_turns():
+    done = bench("--quick", "--seconds", "0.3", "--rounds", "3", "--rows", "echo/1", "--rows", "echo/16", "--json")
+    assert done.returncode == 0, done.stderr
+    told = [line.split()[0] for line in done.stderr.splitlines() if line.startswith("echo/")]
+    assert told == ["echo/1", "echo/16"] * 3
+    rows = json.loads(done.stdout)["rows"]
+    assert [row["name"] for row in rows] == ["echo/1", "echo/16"]
+    assert all(row["spread_percent"] > 0.0 for row in rows)
 
 
 def test_a_busy_machine_is_told():

@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -16,7 +17,7 @@ import click
 
 from reefknot.bench import report
 from reefknot.bench.processes import BenchError
-from reefknot.bench.rows import Plan, Storage, durability_of
+from reefknot.bench.rows import Plan, Row, Storage, durability_of, middle
 from reefknot.bench.selection import ON_REQUEST, Work, choose
 from reefknot.bench.targets import Report
 
@@ -60,6 +61,13 @@ def run(args: list[str]) -> int:
 @click.option("--quick", is_flag=True, help="One second for each row: figures to look at, not to keep.")
 @click.option("--seconds", type=float, metavar="S", help=f"Length of each row's load; default {_LONG[0]:g}.")
 @click.option(
+    "--rounds",
+    type=click.IntRange(1, 99),
+    default=1,
+    metavar="N",
+    help="Measure every row N times, all rows in turns; the middle one by CPU time counts, and their spread is told.",
+)
+@click.option(
     "--directory",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Where the stores keep their files; must be on a disk. Default: the system's temporary directory.",
@@ -88,6 +96,7 @@ def bench(
     *,
     quick: bool,
     seconds: float | None,
+    rounds: int,
     directory: Path | None,
     profile: Path | None,
     list_only: bool,
@@ -102,6 +111,7 @@ def bench(
     Examples:
       reefknot bench                                   everything
       reefknot bench --quick --rows saga/64            one row per store, in seconds
+      reefknot bench --rounds 3 --rows saga/64         on a machine that is not always equally fast
       reefknot bench --rows wait/1 --store sqlite      one client at a time
       reefknot bench --rows recovery                   10,000 due transactions after a SIGKILL
       reefknot bench --rows 1m --store sqlite
@@ -124,7 +134,7 @@ def bench(
         profile.mkdir(parents=True, exist_ok=True)
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        done = _measure(storages, chosen, to_stderr=as_json)
+        done = _measure(storages, chosen, rounds, to_stderr=as_json)
         done.left_out += left_out
         if servers:
             done.machine["database servers"] = "; ".join(dict.fromkeys(servers))
@@ -136,7 +146,7 @@ def bench(
     if as_json:
         click.echo(content, nl=False)
     if page is not None:
-        page.write_text(report.markdown(done, plan), encoding="utf-8")
+        page.write_text(report.markdown(done, plan, rounds), encoding="utf-8")
     return 1 if done.failures else 0
 
 
@@ -185,26 +195,37 @@ def _ready(storages: Sequence[Storage], chosen: Sequence[tuple[str, Work]], done
     return ready
 
 
-def _measure(storages: Sequence[Storage], chosen: Sequence[tuple[str, Work]], *, to_stderr: bool) -> Report:
+def _measure(
+    storages: Sequence[Storage], chosen: Sequence[tuple[str, Work]], rounds: int, *, to_stderr: bool
+) -> Report:
     done = Report(made=report.today(), machine=report.machine(), rows=[], facts=[], failures=[])
     ready = _ready(storages, chosen, done)
+    works = [(name, work) for name, work in chosen if name.partition("/")[0] in ready]
+    tries: dict[str, list[Row]] = {}
+    once: set[str] = set()  # what takes its own medians, and what failed
     click.echo(report.text_header(), err=to_stderr)
-    for name, work in chosen:
-        if name.partition("/")[0] not in ready:
+    for turn, (name, work) in product(range(1, rounds + 1), works):
+        if name in once:
             continue
         if sys.stderr.isatty():
-            click.echo(f"… {name}\r", err=True, nl=False)
+            click.echo(f"… {name}, round {turn} of {rounds}\r", err=True, nl=False)
         try:
             found_rows, found_facts = work()
         except (BenchError, OSError, http.client.HTTPException) as error:  # the other rows are worth having
+            once.add(name)
             done.failures.append(f"{name}: {error}")
             click.echo(f"{name} FAILED: {error}", err=True)
             continue
-        done.rows += found_rows
+        if found_facts:
+            once.add(name)
         done.facts += found_facts
-        report.rate(done.rows)
+        for row in found_rows:
+            tries.setdefault(row.name, []).append(row)
+        report.rate([*map(middle, tries.values()), *found_rows])
         for row in found_rows:
             click.echo(report.text_line(row), err=to_stderr)
         for fact in found_facts:
             click.echo(report.fact_line(fact), err=to_stderr)
+    done.rows = [middle(each) for each in tries.values()]
+    report.rate(done.rows)
     return done

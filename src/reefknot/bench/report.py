@@ -34,6 +34,7 @@ _COLUMNS = (
     "of ceiling",
     "drain s",
     "others %",
+    "spread %",
 )
 
 #: From so much of one core, in percent, that others used, a run's rates say little.
@@ -70,6 +71,11 @@ unfinished, not when the last one is acknowledged.
 * **drain** is the time from the last acknowledgement to the last transaction's end. **others** is what
   processes without a part in this used meanwhile, in percent of one core: where it is not near 0, believe
   the CPU times and the ratios, not the rates.
+"""
+
+_ROUNDS = """\
+* **spread** every row was measured {rounds} times, all rows in turns: what stands here is the round in the middle by
+  CPU time, and this the distance from the cheapest to the dearest, in percent of it: what the machine does by itself.
 """
 
 
@@ -133,6 +139,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _figure(row.ceiling_ratio, 2),
         _figure(row.drain_seconds, 2),
         f"{row.other_percent:.0f}",
+        _figure(row.spread_percent, 0),
     )
 
 
@@ -164,8 +171,8 @@ def target_lines(report: Report) -> list[str]:
     return [line for target in TARGETS if (line := target.line(report)) is not None]
 
 
-def markdown(report: Report, plan: Plan) -> str:
-    """The whole page."""
+def markdown(report: Report, plan: Plan, rounds: int = 1) -> str:
+    """The whole page, of rows that were measured in so many rounds."""
     lines = ["# Benchmark results", "", f"Made by `reefknot bench --write` on {report.made}. Do not edit.", ""]
     lines += ["## Machine", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in report.machine.items()]
@@ -190,7 +197,8 @@ def markdown(report: Report, plan: Plan) -> str:
     lines += [f"| {fact.name} | {fact.value:,.1f} {fact.unit} | {fact.text} |" for fact in report.facts]
     if report.failures:
         lines += ["", "## Rows that failed", "", *(f"* {failure}" for failure in report.failures)]
-    lines += ["", "## Method", "", _METHOD.format(warm_up=plan.warm_up_seconds, seconds=plan.seconds)]
+    method = _METHOD.format(warm_up=plan.warm_up_seconds, seconds=plan.seconds)
+    lines += ["", "## Method", "", method + (_ROUNDS.format(rounds=rounds) if rounds > 1 else "")]
     lines += ["## For comparison: Go DTM", ""]
     lines += [
         "Measured earlier with two HTTP branches per saga on two shared cores, load and services on the same ones;"

@@ -42,8 +42,8 @@ class Row(msgspec.Struct, kw_only=True):
     process, ``database_us`` the database server, ``busiest_us`` the one of its processes that used
     most: a master of a cluster. ``drain_seconds`` passed between the last answer and the last
     transaction's end. ``other_percent`` of one core was used by processes that have no part in the
-    measurement. The ratios: rate over that of echo, CPU over that of echo, rate over that of the
-    store alone.
+    measurement. ``spread_percent`` lay between the lowest and the highest CPU time of several rounds.
+    The ratios: rate over that of echo, CPU over that of echo, rate over that of the store alone.
     """
 
     name: str
@@ -60,6 +60,7 @@ class Row(msgspec.Struct, kw_only=True):
     load_us: float = 0.0
     drain_seconds: float = 0.0
     other_percent: float = 0.0
+    spread_percent: float = 0.0
     echo_ratio: float = 0.0
     echo_cpu_ratio: float = 0.0
     ceiling_ratio: float = 0.0
@@ -68,6 +69,14 @@ class Row(msgspec.Struct, kw_only=True):
     def cpu_us(self) -> float:
         """CPU of our processes for one transaction."""
         return self.server_us + self.store_us
+
+
+def middle(rounds: Sequence[Row]) -> Row:
+    """The one of several measurements of a row that is in the middle by CPU time, with their spread."""
+    ordered = sorted(rounds, key=lambda row: row.cpu_us)
+    found = ordered[len(ordered) // 2]
+    spread = (ordered[-1].cpu_us - ordered[0].cpu_us) / found.cpu_us * 100 if found.cpu_us else 0.0
+    return msgspec.structs.replace(found, spread_percent=spread)
 
 
 class Storage(msgspec.Struct, frozen=True):
