@@ -17,7 +17,7 @@ import click
 
 from reefknot.bench import report
 from reefknot.bench.processes import BenchError
-from reefknot.bench.rows import Plan, Row, Storage, durability_of, middle
+from reefknot.bench.rows import Plan, Row, Storage, cheapest, durability_of
 from reefknot.bench.selection import ON_REQUEST, Work, choose
 from reefknot.bench.targets import Report
 
@@ -65,7 +65,7 @@ def run(args: list[str]) -> int:
     type=click.IntRange(1, 99),
     default=1,
     metavar="N",
-    help="Measure every row N times, all rows in turns; the middle one by CPU time counts, and their spread is told.",
+    help="Measure every row N times, all rows in turns; the cheapest round counts, and the spread is told.",
 )
 @click.option(
     "--directory",
@@ -203,12 +203,14 @@ def _measure(
     works = [(name, work) for name, work in chosen if name.partition("/")[0] in ready]
     tries: dict[str, list[Row]] = {}
     once: set[str] = set()  # what takes its own medians, and what failed
+    paces: list[float] = []
     click.echo(report.text_header(), err=to_stderr)
     for turn, (name, work) in product(range(1, rounds + 1), works):
         if name in once:
             continue
         if sys.stderr.isatty():
             click.echo(f"… {name}, round {turn} of {rounds}\r", err=True, nl=False)
+        paces.append(report.pace())
         try:
             found_rows, found_facts = work()
         except (BenchError, OSError, http.client.HTTPException) as error:  # the other rows are worth having
@@ -221,11 +223,12 @@ def _measure(
         done.facts += found_facts
         for row in found_rows:
             tries.setdefault(row.name, []).append(row)
-        report.rate([*map(middle, tries.values()), *found_rows])
+        report.rate([*map(cheapest, tries.values()), *found_rows])
         for row in found_rows:
             click.echo(report.text_line(row), err=to_stderr)
         for fact in found_facts:
             click.echo(report.fact_line(fact), err=to_stderr)
-    done.rows = [middle(each) for each in tries.values()]
+    done.rows = [cheapest(each) for each in tries.values()]
     report.rate(done.rows)
+    done.machine["speed"] = report.speed(paces)
     return done

@@ -42,7 +42,7 @@ class Row(msgspec.Struct, kw_only=True):
     process, ``database_us`` the database server, ``busiest_us`` the one of its processes that used
     most: a master of a cluster. ``drain_seconds`` passed between the last answer and the last
     transaction's end. ``other_percent`` of one core was used by processes that have no part in the
-    measurement. ``spread_percent`` lay between the lowest and the highest CPU time of several rounds.
+    measurement. ``spread_percent`` more CPU time was used in the dearest of several rounds.
     The ratios: rate over that of echo, CPU over that of echo, rate over that of the store alone.
     """
 
@@ -71,11 +71,15 @@ class Row(msgspec.Struct, kw_only=True):
         return self.server_us + self.store_us
 
 
-def middle(rounds: Sequence[Row]) -> Row:
-    """The one of several measurements of a row that is in the middle by CPU time, with their spread."""
-    ordered = sorted(rounds, key=lambda row: row.cpu_us)
-    found = ordered[len(ordered) // 2]
-    spread = (ordered[-1].cpu_us - ordered[0].cpu_us) / found.cpu_us * 100 if found.cpu_us else 0.0
+def cheapest(rounds: Sequence[Row]) -> Row:
+    """The one of several measurements of a row that took the least CPU time, with their spread.
+
+    Not the middle one: what else runs on the same host can only make a round dearer, never cheaper; see
+    ``timeit.Timer.repeat`` in the standard library.
+    """
+    found = min(rounds, key=lambda row: row.cpu_us)
+    highest = max(row.cpu_us for row in rounds)
+    spread = (highest / found.cpu_us - 1) * 100 if found.cpu_us else 0.0
     return msgspec.structs.replace(found, spread_percent=spread)
 
 
