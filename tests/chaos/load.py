@@ -217,7 +217,7 @@ class Load:
         calls = calls_of(self.participant)
         kept, late = [], []
         for call in calls:
-            woken = any(0 <= call.started_ms - end * 1000 < 300 for _, end in pauses)
+            woken = any(0 <= call.started_ms - end * 1000 < 1_000 for _, end in pauses)
             repeats = woken and any(_settles(other, call) for other in calls if other is not call)
             (late if repeats else kept).append(call)
         gids = sorted({ack.gid for ack in self.acks} | {call.gid for call in calls})

@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from chaos.load import Load
+from reefknot.testing.databases.processes import freeze
 from reefknot.testing.invariants import violations
 
 pytestmark = [pytest.mark.crash, pytest.mark.slow]
@@ -62,13 +63,13 @@ class NodeFaults:
 
     def _pause(self, node, lot):
         seconds = 1 + lot * (self._longest_pause - 1)
-        node.process.send_signal(signal.SIGSTOP)
+        freeze([node.process.pid])
         started = time.time()
         if seconds > self._takeover_seconds:
             self._watch.driver_died(node.process.pid, time.monotonic())
         time.sleep(seconds)
-        node.process.send_signal(signal.SIGCONT)
         self.pauses.append((started, time.time()))
+        node.process.send_signal(signal.SIGCONT)
         self._down.discard(node)
 
 

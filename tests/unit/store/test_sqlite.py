@@ -26,6 +26,7 @@ from reefknot.store.sqlite.database import PACKAGE
 from reefknot.store.statements import load_migrations, load_statements
 from reefknot.testing.clock import ManualClock
 from reefknot.testing.conformance.store.building import create, due, finish, new, record, step
+from reefknot.testing.databases.processes import freeze
 
 pytestmark = pytest.mark.anyio
 
@@ -136,7 +137,7 @@ async def test_nobody_gets_the_file_while_an_orphaned_writer_is_at_work(path):
     with loader(path) as process:
         writer_pid = int(process.stdout.readline().split()[1])
         process.stdout.readline()
-        os.kill(writer_pid, signal.SIGSTOP)
+        freeze([writer_pid])
         process.kill()
     try:
         with pytest.raises(ConfigError, match=f"in use by process {process.pid}"):
@@ -161,7 +162,7 @@ async def test_killed_writer_process_is_unknown_then_service_again(path):
     store = await opened(path)
     await create(store, new("before"))
     pid = store._host.pid
-    os.kill(pid, signal.SIGSTOP)
+    freeze([pid])
     pending = [asyncio.ensure_future(store.create(new(f"g{number}"))) for number in range(5)]
     await asyncio.sleep(0.05)
     late = asyncio.ensure_future(store.create(new("late")))
