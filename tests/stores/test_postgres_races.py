@@ -15,6 +15,8 @@ pytestmark = pytest.mark.anyio
 
 LOCK = re.compile(r"UPDATE (\S+reefknot_tx) t SET .*?(WHERE .*?)RETURNING t\.gid\n\), added", re.DOTALL)
 
+WAITED_FOR = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid)))"
+
 
 async def race(gid, client, decider):
     """Register six branches while another node decides; returns acknowledged and not seen by the decision."""
@@ -92,13 +94,26 @@ async def test_a_deadlock_is_repeated(nodes, postgres, schema):
     await create(store, new("a"), new("b"))
     other = await asyncpg.connect(postgres.url.replace("postgres://", "postgresql://"))
     touch = f'UPDATE "{schema}".reefknot_tx SET mode = mode WHERE gid = $1'
+
+    async def cross():
+        """Let the store and another session each wait for a row of the other; tells whose statement went on."""
+        try:
+            async with other.transaction():
+                await other.execute(touch, "b")
+                waking = asyncio.ensure_future(store.wake(("a", "b")))
+                while not await other.fetchval(WAITED_FOR):
+                    await asyncio.sleep(0.01)
+                await other.execute(touch, "a")
+        except asyncpg.DeadlockDetectedError:
+            return "the store's", await waking
+        return "the other's", await waking
+
     try:
-        async with other.transaction():
-            await other.execute(touch, "b")
-            waking = asyncio.ensure_future(store.wake(("a", "b")))
-            await asyncio.sleep(0.3)
-            await other.execute(touch, "a")  # the server ends one of the two after a second: the store's
-        assert await waking == 2
+        # The server ends the statement that has waited for a second: the store's, which began to wait first,
+        # unless the machine stands still for that long between the two.
+        ends = [await cross() for _ in range(3)]
+        assert ("the other's", 2) in ends
+        assert {count for _, count in ends} == {2}
     finally:
         await other.close()
     assert (await other_deadlocks(postgres)) >= 1
