@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,16 @@ def start(*words: str, place: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def hangup(action: signal.Handlers) -> Iterator[None]:
+    """What a process that is started meanwhile does at SIGHUP; these tests may be running under nohup themselves."""
+    before = signal.signal(signal.SIGHUP, action)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def run(*words: str, place: Path) -> tuple[int, str, str]:
@@ -142,7 +153,7 @@ def test_without_the_barrier_the_check_fails(tmp_path):
     ],
 )
 def test_stopping_it_leaves_nothing(tmp_path, moment, signum):
-    with start(place=tmp_path) as process:
+    with hangup(signal.SIG_DFL), start(place=tmp_path) as process:
         for line in process.stdout:
             if moment in line:
                 process.send_signal(signum)
@@ -152,6 +163,15 @@ def test_stopping_it_leaves_nothing(tmp_path, moment, signum):
     assert complained == f"stopped by {signum.name}; every process is gone\n"
     assert running_with(str(tmp_path)) == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_started_with_nohup_it_outlives_the_terminal(tmp_path):
+    with hangup(signal.SIG_IGN), start("--json", place=tmp_path) as process:
+        time.sleep(1)
+        process.send_signal(signal.SIGHUP)
+        said, _ = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0
+    assert json.loads(said)["ok"]
 
 
 def test_a_reader_that_goes_away_ends_it(tmp_path):
