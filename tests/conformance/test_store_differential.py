@@ -103,9 +103,17 @@ class Differential(RuleBasedStateMachine):
             holder = (stored.owner, stored.epoch, stored.status)
         self.same("write", Write(gid, *holder, status, text.encode(), len(text), text, text[:1], lease, due))
 
-    @rule(gid=GIDS, expect=st.lists(STATUSES, max_size=4).map(tuple), status=STATUSES, text=TEXTS, body=BODIES)
-    def decide(self, gid, expect, status, text, body):
-        self.same("decide", Decision(gid, expect, status, text, text, body, text.encode(), "b", 1_000, len(text) * 700))
+    @rule(
+        gid=GIDS,
+        expect=st.lists(STATUSES, max_size=4).map(tuple),
+        status=STATUSES,
+        text=TEXTS,
+        body=BODIES,
+        mode=st.one_of(st.just(""), MODES),
+    )
+    def decide(self, gid, expect, status, text, body, mode):
+        due = len(text) * 700
+        self.same("decide", Decision(gid, expect, status, text, text, body, text.encode(), "b", 1_000, due, mode))
 
     @rule(gid=GIDS, mode=MODES, branches=BRANCHES, due=st.one_of(st.just(-1), DUE))
     def register(self, gid, mode, branches, due):

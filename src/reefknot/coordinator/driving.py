@@ -85,10 +85,10 @@ class Driving:
         """Decide from outside, and drive what is not finished by it; None if nothing changed."""
         if self._fail.armed:
             await self._fail.hit("decide.before_cas")
-        if not decision.status.final:
-            decision = msgspec.structs.replace(
-                decision, owner=self.owner, lease_ms=self.lease_ms, due_in_ms=self.lease_ms
-            )
+        leased = 0 if decision.status.final else self.lease_ms
+        decision = msgspec.structs.replace(
+            decision, mode=mode.name, owner=self.owner if leased else "", lease_ms=leased, due_in_ms=leased
+        )
         deadline = self.deadline()
         record = await self._store.decide(decision)
         if self._fail.armed:

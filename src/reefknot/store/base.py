@@ -134,7 +134,8 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     """A decision that does not come from the driver: submit of a prepared one, abort, force stop.
 
     ``body`` and ``request_hash`` replace what is stored unless they are empty. ``reason`` and
-    ``result`` likewise.
+    ``result`` likewise. A ``mode`` that is not empty must be the transaction's, as much as its status
+    must be one of ``expect``: a client that takes the gid for something else decides nothing.
     """
 
     gid: str
@@ -147,6 +148,7 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     owner: str = ""
     lease_ms: int = 0
     due_in_ms: int = 0
+    mode: str = ""
 
 
 class Claimed(msgspec.Struct, frozen=True, array_like=True):

@@ -195,6 +195,8 @@ class MemoryStore:
         record = self._records.get(decision.gid)
         if record is None or record.finished_ms or record.status not in decision.expect:
             return None
+        if decision.mode not in ("", record.mode):
+            return None
         owner, lease_until_ms = _lease(now, decision.owner, decision.lease_ms, decision.status)
         final = decision.status.final
         return self._put(

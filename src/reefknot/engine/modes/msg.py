@@ -56,7 +56,7 @@ class Msg(Mode):
 
     def abort(self, tx: Transaction, request: TransactionRequest) -> Move:
         """The sender's local transaction did not commit."""
-        if tx.status is not Status.PREPARED:
+        if tx.status is not Status.PREPARED or request.mode not in ("", tx.mode):
             raise self.cannot_abort(tx)
         return Move(Status.FAILED, request.reason)
 

@@ -194,6 +194,7 @@ class PostgresStore:
             *(to_text(decision.result), decision.body, decision.request_hash),
             *(to_text(decision.owner) if leased else "", decision.lease_ms if leased else 0, decision.due_in_ms),
             final,
+            decision.mode,
         )
 
         async def work(fetch: Fetch) -> tuple[list[Row], list[Row]]:

@@ -102,7 +102,7 @@ WHERE t.gid = $1;
     attempts = 0, parked = '', updated_ms = now_ms, decided_ms = now_ms,
     finished_ms = CASE WHEN $12::boolean THEN now_ms ELSE 0 END
 FROM clock
-WHERE t.gid = $2 AND t.finished_ms + 0 = 0 AND t.status = ANY ($3::text[])
+WHERE t.gid = $2 AND t.finished_ms + 0 = 0 AND t.status = ANY ($3::text[]) AND $13 IN ('', t.mode)
 RETURNING id, gid, mode, status, body, progress, owner, epoch, version, lease_until_ms, due_ms, attempts, parked, reason,
     result, request_hash, created_ms, updated_ms, decided_ms, finished_ms;
 

@@ -226,7 +226,7 @@ class RedisStore:
         found = await self._one(
             *("decide", decision.gid, status, decision.reason, decision.result, decision.body),
             *(decision.request_hash, owner, lease_ms, decision.due_in_ms, int(status.final)),
-            *decision.expect,
+            *(decision.mode, *decision.expect),
         )
         return record_of(decision.gid, *found) if found else None
 

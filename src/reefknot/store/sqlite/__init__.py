@@ -181,7 +181,7 @@ class SqliteStore:
             (
                 *("decide", len(decision.body) > LARGE_BODY, decision.body, decision.gid, decision.expect),
                 *(decision.status, decision.reason, decision.result, decision.request_hash, owner),
-                *(lease_until_ms, due_ms, now, now if final else 0),
+                *(lease_until_ms, due_ms, now, now if final else 0, decision.mode),
             )
         )
         return record_of(*found) if found else None

@@ -74,7 +74,7 @@ UPDATE tx SET status = ?3, reason = CASE WHEN ?4 = '' THEN reason ELSE ?4 END,
     request_hash = CASE WHEN ?6 = x'' THEN request_hash ELSE ?6 END,
     owner = ?7, lease_until_ms = ?8, due_ms = CASE WHEN ?9 < 0 THEN due_ms ELSE ?9 END, epoch = epoch + 1,
     version = version + 1, attempts = 0, parked = '', updated_ms = ?10, decided_ms = ?10, finished_ms = ?11
-WHERE gid = ?1 AND finished_ms = 0 AND status IN (SELECT value FROM json_each(?2))
+WHERE gid = ?1 AND finished_ms = 0 AND status IN (SELECT value FROM json_each(?2)) AND ?12 IN ('', mode)
 RETURNING id;
 
 -- name: set_body

@@ -1,11 +1,12 @@
--- ARGV: now, gid, status, reason, result, body, request hash, owner, lease_ms, due_in_ms, final, expected
--- statuses... Returns the record after the change, or nothing.
+-- ARGV: now, gid, status, reason, result, body, request hash, owner, lease_ms, due_in_ms, final, mode or empty
+-- for any, expected statuses... Returns the record after the change, or nothing.
 local gid, status = ARGV[2], ARGV[3]
 local key = bucket .. 't:' .. gid
-local old = redis.call('HMGET', key, 'st', 'fi', 'k', 'ep', 've')
+local old = redis.call('HMGET', key, 'st', 'fi', 'k', 'ep', 've', 'md')
 if not old[1] or old[2] ~= '0' then return false end
+if ARGV[12] ~= '' and ARGV[12] ~= old[6] then return false end
 local expected = false
-for i = 12, #ARGV do
+for i = 13, #ARGV do
     expected = expected or ARGV[i] == old[1]
 end
 if not expected then return false end

@@ -311,7 +311,15 @@ class TransactionCases:
         assert await store.decide(submit(expect=(Status.SUBMITTED, Status.ABORTING))) is None
         assert await store.decide(submit(expect=())) is None
         assert await store.decide(submit("driven")) is None
+        assert await store.decide(submit(mode="workflow")) is None
+        assert await store.decide(submit(mode="workflow", status=Status.SUCCEED)) is None
         assert await store.get("order-1") == before
+
+    async def test_decide_of_the_same_mode_applies(self, store: Store) -> None:
+        await create(store, prepared())
+        after = await store.decide(submit(mode="tcc"))
+        assert after is not None
+        assert (after.mode, after.status) == ("tcc", Status.SUBMITTED)
 
     async def test_decide_never_changes_the_finished(self, store: Store) -> None:
         await create(store, new())
