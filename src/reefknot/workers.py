@@ -39,6 +39,7 @@ class Workers:
         self._port = port
         self._running: dict[int, subprocess.Popen[bytes]] = {}
         self._again_at: dict[int, float] = dict.fromkeys(range(1, count + 1), 0.0)
+        self._told: set[int] = set()
         self._stopping = False
 
     def run(self) -> int:
@@ -48,10 +49,11 @@ class Workers:
             0 after a clean stop, otherwise the exit code of the worker that could not start.
         """
         for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, self._stop)
+            signal.signal(signum, self._note_stop)
         code = 0
         while self._running or not self._stopping:
             self._start_due()
+            self._tell()
             time.sleep(LOOK_SECONDS)
             for number, process in list(self._running.items()):
                 ended = process.poll()
@@ -60,25 +62,30 @@ class Workers:
                 del self._running[number]
                 if ended == USAGE and not self._stopping:
                     code = USAGE
-                    self._stop()
+                    self._stopping = True
                 elif not self._stopping:
                     _log.error("worker ended, starting it again", extra={"worker": number, "code": ended})
                     self._again_at[number] = time.monotonic() + RESTART_SECONDS
-                elif ended and not code:
+                elif ended not in (0, -signal.SIGTERM) and not code:  # SIGTERM: it had not begun to serve
                     code = 1
         return code
 
     def _start_due(self) -> None:
-        if self._stopping:
-            return
         now = time.monotonic()
         for number in [number for number, due in self._again_at.items() if due <= now]:
+            if self._stopping:
+                return
             del self._again_at[number]
             environment = {**os.environ, WORKER_VARIABLE: str(self._port)}
             self._running[number] = subprocess.Popen(self._command, env=environment)  # noqa: S603 - ourselves
 
-    def _stop(self, *_: object) -> None:
-        """Tell every worker to stop; they drain and release their leases."""
+    def _note_stop(self, *_: object) -> None:
+        """Only noted here: a signal may come while a worker is started and not yet among the running."""
         self._stopping = True
-        for process in self._running.values():
-            process.send_signal(signal.SIGTERM)
+
+    def _tell(self) -> None:
+        """Once it stops, tell every worker, each once; they drain and release their leases."""
+        if self._stopping:
+            for number in self._running.keys() - self._told:
+                self._told.add(number)
+                self._running[number].send_signal(signal.SIGTERM)

@@ -13,6 +13,8 @@ from reefknot.model import Failure, Ongoing, OpProgress, Outcome, Snapshot, Stat
 
 #: Errors are kept for the operator, not for programs: this much of one is enough to read.
 ERROR_CHARACTERS = 1_024
+#: This much of one where the store cannot hold them all.
+SHORT_ERROR_CHARACTERS = 64
 
 
 class End(msgspec.Struct, frozen=True):
@@ -116,6 +118,11 @@ class Drive:
         until_ms = max(until_ms, self.s.unsettled_until_ms)
         self.s = Snapshot(self.s.tx, self.s.ops, until_ms)
         self.dirty = True
+
+    def shorten_errors(self) -> None:
+        """Keep only the beginning of what the participants said."""
+        for index, done in self.progress.items():
+            self.progress[index] = msgspec.structs.replace(done, error=done.error[:SHORT_ERROR_CHARACTERS])
 
     def cancel_calls(self) -> None:
         """Drop the calls that are under way; what they do at the participant stays unknown."""

@@ -59,6 +59,8 @@ class Poller:
         self._observer = observer
         self._fail = failpoints
         self._active = 0
+        #: So many active ones are few enough to claim more: a whole batch fits, or half of all slots are free.
+        self._refill = max(settings.recovery_transactions - settings.claim_batch, settings.recovery_transactions // 2)
         self._kicked = asyncio.Event()
         self._stopping = False
 
@@ -118,7 +120,7 @@ class Poller:
             await self._drive(claimed, deadline)
         finally:
             self._active -= 1
-            if self._active == self._settings.recovery_transactions - self._settings.claim_batch:
+            if self._active == self._refill:
                 self.kick()
 
     async def _rest(self) -> None:

@@ -287,10 +287,15 @@ class Runner:
         self._note_calls_cut_off(drive)
         drive.grew = True
         drive.trouble = drive.trouble or "the transaction cannot be driven; see the server's log"
-        try:
-            return await self._give_up(drive, [Retry(Backoff.GROW)])
-        except (LeaseLost, StoreUnavailable):
-            return None
+        for attempt in ("as it is", "shortened"):
+            try:
+                return await self._give_up(drive, [Retry(Backoff.GROW)])
+            except (LeaseLost, StoreUnavailable):
+                return None
+            except ValueError as error:  # the store cannot hold the report: the participants' texts make it long
+                _log.error("report refused", extra={"gid": drive.gid, "report": attempt, "error": str(error)})
+                drive.shorten_errors()
+        return None
 
     async def _give_up_stopping(self, drive: Drive) -> None:
         """The server stops and waits no longer: leave the transaction to the next driver, at once."""
