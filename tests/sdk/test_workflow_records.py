@@ -366,8 +366,9 @@ def test_the_slower_run_stops_while_the_faster_one_goes_on(server):
 
     @workflow("race")
     def race(w: Workflow, bank: str) -> None:
-        seen.append(threading.current_thread().name)
-        numbers.append(w.do(lambda: meet(seen[-1])))
+        name = threading.current_thread().name
+        seen.append(name)
+        numbers.append(w.do(lambda: meet(name)))
         w.call(f"{bank}/after")
 
     both, first_recorded = threading.Barrier(2), threading.Event()

@@ -47,19 +47,19 @@ async def test_time_is_the_databases_whatever_the_nodes_clocks_say(nodes):
     """Nodes an hour ahead and behind, and a database in another time zone."""
     early, late = await nodes(clock=ahead(3_600)), await nodes(clock=ahead(-3_600))
     now = time.time() * 1000
-    await create(early, new("leased", lease_ms=600, due_in_ms=600), due("later", due_in_ms=600))
+    await create(early, new("leased", lease_ms=2_000, due_in_ms=2_000), due("later", due_in_ms=2_000))
     await create(late, due("now"))
     await late.register("now", "tcc", ())
     for store in (early, late):
         assert abs(store.now_ms() - time.time() * 1000) < 200
         for found in (await store.list(Filter(), 10)).records:
-            assert abs(found.created_ms - now) < 500
+            assert abs(found.created_ms - now) < 5_000
     assert [claimed.record.gid for claimed in await early.claim("n", 10, 60_000)] == ["now"]
     assert await late.claim("n", 10, 60_000) == ()
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(2.1)
     assert {claimed.record.gid for claimed in await late.claim("n", 10, 60_000)} == {"leased", "later"}
     stored = await record(early, "leased")
-    assert abs(stored.lease_until_ms - time.time() * 1000 - 60_000) < 500
+    assert abs(stored.lease_until_ms - time.time() * 1000 - 60_000) < 5_000
 
 
 async def test_two_nodes_migrate_at_once(postgres, schema, admin):
