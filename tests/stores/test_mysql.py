@@ -424,3 +424,27 @@ async def test_every_connection_busy(mysql_nodes):
         await held
     await asyncio.sleep(0.3)
     assert await store.get("a") is None
+
+
+async def test_what_the_server_has_set_for_everybody_changes_nothing(mysql_nodes, admin):
+    """With ``sql_select_limit`` reads ended after some rows: acknowledged branches were missing in the decision."""
+    settings = {"sql_select_limit": 3, "completion_type": 2, "max_join_size": 5, "sql_safe_updates": 1}
+    before = {name: (await admin(f"SELECT @@global.{name}"))[0][0] for name in settings}
+    for name, value in settings.items():
+        await admin(f"SET GLOBAL {name} = {value}")
+    try:
+        store = await mysql_nodes()
+        await create(store, prepared())
+        for number in range(10):
+            assert await store.register("order-1", "tcc", (row(f"{number:02}"),))
+        decided = await store.decide(submit())
+        assert len(decided.branches) == len((await record(store)).branches) == 10
+        await asyncio.gather(*(store.create(due(f"g{number}")) for number in range(20)))
+        assert len((await store.list(Filter(), 15)).records) == 15
+        assert len(await store.claim("n", 30, 60_000)) >= 20
+        assert not isinstance(await store.create(new("g1")), Created)
+        await store.kv_put("topics", "t", "v", 0)
+        assert await store.reset() == 21
+    finally:
+        for name, value in before.items():
+            await admin(f"SET GLOBAL {name} = '{value}'" if isinstance(value, str) else f"SET GLOBAL {name} = {value}")

@@ -284,11 +284,11 @@ class Session:
             raise ConnectionResetError(f"no connection: {error}") from error
         self._expiry = asyncio.get_running_loop().time() + (where.lifetime or float("inf"))
         self._cursor = self._connection.cursor()
+        await self.execute(self._sql["session"])
         if await self.rows(self._sql["find_galera"]):
             # After a failover this node may still have to apply what another one acknowledged.
             await self.execute("COMMIT")
             await self.script([(self._sql["catch_up"], ())])
-        await self.execute(self._sql["session"])
         await self.execute(self._isolation)
         (row,) = await self.rows(self._sql["server_settings"])
         await self.execute("COMMIT")
