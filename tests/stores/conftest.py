@@ -1,5 +1,7 @@
 """Servers for the tests of one store: what an acknowledgement survives is asked here, so fsync is on."""
 
+import asyncio
+import contextlib
 import secrets
 
 import pytest
@@ -70,3 +72,48 @@ async def mysql_nodes(mariadb):
     yield opened
     for store in stores:
         await store.close()
+
+
+class Front:
+    """An address in front of servers: new connections go to the port ``leads_to``, old ones stay where they are."""
+
+    def __init__(self, leads_to):
+        self.leads_to = leads_to
+        self.port = 0
+        self._open = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self):
+        server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            while self._open:
+                for writer in self._open:
+                    writer.transport.abort()
+                await asyncio.sleep(0.01)
+
+    async def _lead(self, reader, writer):
+        onward_reader, onward_writer = await asyncio.open_connection("127.0.0.1", self.leads_to)
+        pair = {writer, onward_writer}
+        self._open |= pair
+        await asyncio.gather(self._pump(reader, onward_writer), self._pump(onward_reader, writer))
+        self._open -= pair
+
+    async def _pump(self, reader, writer):
+        try:
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+def front():
+    """``async with front(port) as address``: an address that can lead to another server."""
+    return lambda port: Front(port).listening()

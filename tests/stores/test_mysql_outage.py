@@ -17,7 +17,7 @@ from reefknot.model import Status
 from reefknot.store import open_store
 from reefknot.store.base import Created
 from reefknot.store.mysql.location import parse_url
-from reefknot.testing.conformance.store.building import create, finish, new, record, step
+from reefknot.testing.conformance.store.building import create, finish, new, prepared, record, row, step
 from reefknot.testing.databases import mariadb as mariadb_server
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -38,7 +38,7 @@ async def opened(server):
     url = server.create_database(f"test_{secrets.token_hex(6)}")
     stores = []
 
-    async def opened(options=""):
+    async def opened(options="", url=url):
         stores.append(await open_store(f"{url}?{options}", clock=SystemClock(), failpoints=disarmed()))
         return stores[-1]
 
@@ -179,10 +179,12 @@ async def test_durability_and_read_only_are_read_from_the_server(server, opened)
     assert found == ["full", "process", "none"]
     await cursor.execute("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
     await store.ping()
-    await cursor.execute("SET GLOBAL read_only = 1")
-    with pytest.raises(StoreUnavailable, match="takes no writes"):
-        await store.ping()
-    await cursor.execute("SET GLOBAL read_only = 0")
+    for name in ("read_only", "tx_read_only"):
+        await cursor.execute(f"SET GLOBAL {name} = 1")
+        with pytest.raises(StoreUnavailable, match=rf"takes no writes now \({name}\)"):
+            await store.ping()
+        await cursor.execute(f"SET GLOBAL {name} = 0")
+    await store.ping()
     await admin.ensure_closed()
 
 
@@ -219,3 +221,84 @@ async def test_a_proxy_that_hangs_up_at_once_is_an_outage(anyio_backend):
                 await open_store(f"mysql://u:p@127.0.0.1:{port}/d?wait=0", clock=SystemClock(), failpoints=disarmed())
         busy.cancel()
         proxy.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture(scope="module")
+def other(server):
+    """A second server with the same login, which takes over."""
+    with mariadb_server.MariaDbServer(password=server._password) as other:
+        yield other
+
+
+@pytest.fixture
+async def switched(server, other, front):
+    """A store whose address leads to another server now; its connections are to the first, which takes no writes."""
+    name = f"test_{secrets.token_hex(6)}"
+    for one in (server, other):
+        one.create_database(name)
+        one._run_sql(f"CREATE USER {name} IDENTIFIED BY 'p'; GRANT ALL ON {name}.* TO {name}")
+    second = await open_store(other.url_of(name), clock=SystemClock(), failpoints=disarmed())
+    async with front(server.port) as address:
+        url = f"mysql://{name}:p@127.0.0.1:{address.port}/{name}?connections=6"
+        store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
+        for one in (store, second):  # as if it was replicated
+            await create(one, prepared(due_in_ms=600_000), new("saga", lease_ms=600_000, due_in_ms=600_000))
+            assert await one.write(step("saga", lease_ms=600_000))
+        await asyncio.gather(*(store.get("order-1") for _ in range(20)))
+        await asyncio.gather(*(store.kv_delete("topics", "none") for _ in range(20)))
+        await store.register("order-1", "tcc", ())
+        server._run_sql("SET GLOBAL read_only = 1")
+        address.leads_to = other.port
+        try:
+            yield store, second
+        finally:
+            server._run_sql("SET GLOBAL read_only = 0")
+            await store.close()
+    await second.close()
+
+
+async def seen_everywhere(store):
+    """What each of the connections for reading says about the branches."""
+    records = await asyncio.gather(*(store.get("order-1") for _ in range(20)))
+    return {tuple(branch.branch_id for branch in found.branches) for found in records}
+
+
+async def test_after_a_switch_no_connection_to_the_old_server_is_used(switched):
+    store, second = switched
+    await second.register("order-1", "tcc", (row("01"),))
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.register("order-1", "tcc", (row("02"),))
+    assert await seen_everywhere(store) == {("01",)}
+    assert await store.register("order-1", "tcc", (row("02"),))
+    assert await seen_everywhere(store) == {("01", "02")}
+    assert await store.write(finish("saga"))
+    assert isinstance(await store.create(new("next")), Created)
+    assert (await second.get("next")).gid == "next"
+
+
+@pytest.mark.parametrize("what", ["ping", "claim"])
+async def test_who_only_asks_finds_the_switch_too(switched, what):
+    store, second = switched
+    await second.register("order-1", "tcc", (row("01"),))
+    with pytest.raises(StoreUnavailable, match=r"takes no writes|read-only"):
+        await (store.ping() if what == "ping" else store.claim("n", 10, 60_000))
+    await store.ping()
+    assert await seen_everywhere(store) == {("01",)}
+
+
+async def test_who_reads_from_a_server_that_others_left_finds_the_new_one(switched):
+    store, second = switched
+    await create(second, new("other"))
+    await store._lanes[0].close()  # new transactions go to the new server, reads to the old one
+    assert (await store.create(new("other"))).gid == "other"
+
+
+async def test_what_exists_for_the_writer_and_not_for_the_reader_is_an_outage(server, opened):
+    store, elsewhere = await opened(), await opened(url=server.create_database(f"test_{secrets.token_hex(6)}"))
+    await create(store, new())
+    reading, store._reading = store._reading, elsewhere._reading
+    try:
+        with pytest.raises(StoreUnavailable, match="'order-1' exists and cannot be read"):
+            await store.create(new())
+    finally:
+        store._reading = reading

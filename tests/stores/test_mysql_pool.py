@@ -10,7 +10,7 @@ from reefknot.errors import StoreUnavailable
 from reefknot.store.mysql.location import parse_url
 from reefknot.store.mysql.pool import Pool
 from reefknot.store.mysql.schema import PACKAGE
-from reefknot.store.mysql.session import Session
+from reefknot.store.mysql.session import Demotions, Session
 from reefknot.store.statements import load_statements
 from reefknot.testing.databases import mariadb as mariadb_server
 from reefknot.testing.databases import mysql as mysql_server
@@ -53,7 +53,7 @@ async def user(server, admin):
 async def pool(server, user):
     location = parse_url(f"mysql://{user}:p@127.0.0.1:{server.port}/{user}?ssl=off")
     sql = load_statements(PACKAGE)
-    pool = Pool([Session(location, sql, reads=True) for _ in range(2)], WAITS, 2)
+    pool = Pool([Session(location, sql, Demotions(), reads=True) for _ in range(2)], WAITS, 2)
     await asyncio.gather(number_of_connection(pool), number_of_connection(pool))
     yield pool
     await pool.close()
@@ -75,7 +75,7 @@ async def test_a_request_that_takes_too_long_leaves_the_others_alone(pool):
 async def test_a_lane_whose_statement_failed_takes_the_next_one(server, user):
     """A session alone, as those of the groups are: only a failed connect says something about the server."""
     location = parse_url(f"mysql://{user}:p@127.0.0.1:{server.port}/{user}?ssl=off")
-    session = Session(location, load_statements(PACKAGE))
+    session = Session(location, load_statements(PACKAGE), Demotions())
     with pytest.raises(StoreUnavailable, match="does not answer"):
         await session.run(lambda session: session.rows("SELECT SLEEP(60)"), seconds=1.0)
     assert await session.run(lambda session: session.rows("SELECT 1")) == [(1,)]
@@ -94,7 +94,7 @@ async def test_one_that_cannot_connect_does_not_stand_before_those_that_are_well
 
 async def test_a_failed_connect_is_remembered_for_those_who_queued(server, user):
     location = parse_url(f"mysql://{user}:wrong@127.0.0.1:{server.port}/{user}?ssl=off")
-    session = Session(location, load_statements(PACKAGE))
+    session = Session(location, load_statements(PACKAGE), Demotions())
     failures = []
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="Access denied") as caught:

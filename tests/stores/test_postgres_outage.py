@@ -16,7 +16,7 @@ from reefknot.failpoints import disarmed
 from reefknot.model import Status
 from reefknot.store import open_store
 from reefknot.store.base import Created, Filter
-from reefknot.testing.conformance.store.building import create, finish, new, record, step
+from reefknot.testing.conformance.store.building import create, finish, new, prepared, record, row, step
 from reefknot.testing.databases.postgres import PostgresServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.crash]
@@ -240,3 +240,84 @@ async def test_standby_or_read_only_server_takes_no_writes(opened, admin):
     await admin.execute("SET transaction_read_only = off")
     await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
     await admin.execute("SELECT pg_reload_conf()")
+
+
+@pytest.fixture(scope="module")
+def other(server):
+    """A second server with the same login, which takes over."""
+    other = PostgresServer()
+    other._password = server._password
+    with other:
+        yield other
+
+
+@pytest.fixture
+async def switched(server, other, front, schema, admin):
+    """A store whose address leads to another server now; its connections are to the first, which takes no writes."""
+    second = await open_store(f"{other.url}?schema={schema}", clock=SystemClock(), failpoints=disarmed())
+    async with front(server.port) as address:
+        url = server.url.replace(f":{server.port}/", f":{address.port}/")
+        store = await open_store(f"{url}?schema={schema}", clock=SystemClock(), failpoints=disarmed())
+        for one in (store, second):  # as if it was replicated
+            await create(one, prepared(due_in_ms=600_000), new("saga", lease_ms=600_000, due_in_ms=600_000))
+            assert await one.write(step("saga", lease_ms=600_000))
+        await asyncio.gather(*(store.get("order-1") for _ in range(20)))
+        await admin.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        await admin.execute("SELECT pg_reload_conf()")
+        while not await store.ask_time():
+            await asyncio.sleep(0.05)
+        address.leads_to = other.port
+        try:
+            yield store, second
+        finally:
+            await admin.execute("SET transaction_read_only = off")
+            await admin.execute("ALTER SYSTEM RESET default_transaction_read_only")
+            await admin.execute("SELECT pg_reload_conf()")
+            await store.close()
+    await second.close()
+
+
+async def seen_everywhere(store):
+    """What each of the connections says about the branches."""
+    records = await asyncio.gather(*(store.get("order-1") for _ in range(20)))
+    return {tuple(branch.branch_id for branch in found.branches) for found in records}
+
+
+async def test_after_a_switch_no_connection_to_the_old_server_is_used(switched):
+    store, second = switched
+    await second.register("order-1", "tcc", (row("01"),))
+    with pytest.raises(StoreUnavailable, match="read-only"):
+        await store.create(new("next"))
+    assert await seen_everywhere(store) == {("01",)}
+    assert await store.write(finish("saga"))
+    assert await store.register("order-1", "tcc", (row("02"),))
+    assert isinstance(await store.create(new("next")), Created)
+    assert (await second.get("next")).gid == "next"
+
+
+async def test_the_health_check_finds_the_switch_too(switched):
+    store, second = switched
+    await second.register("order-1", "tcc", (row("01"),))
+    with pytest.raises(StoreUnavailable, match="takes no writes"):
+        await store.ping()
+    await store.ping()
+    assert await seen_everywhere(store) == {("01",)}
+
+
+async def test_who_reads_from_a_server_that_others_left_finds_the_new_one(switched):
+    store, second = switched
+    await create(second, new("other"))
+    # New transactions go to the new server, reads to the old one.
+    await store._creates._connections._hang_up(store._creates._connections._idle.pop())
+    assert (await store.create(new("other"))).gid == "other"
+
+
+async def test_what_exists_for_the_writer_and_not_for_the_reader_is_an_outage(server, opened):
+    store = await opened()
+    await create(store, new())
+    elsewhere = await open_store(f"{server.url}?schema=elsewhere", clock=SystemClock(), failpoints=disarmed())
+    get, store._sql["get"] = store._sql["get"], elsewhere._sql["get"]
+    with pytest.raises(StoreUnavailable, match="'order-1' exists and cannot be read"):
+        await store.create(new())
+    store._sql["get"] = get
+    await elsewhere.close()

@@ -39,7 +39,7 @@ from reefknot.store.mysql.batches import CreateBatch, DecisionBatch, Outcome, Re
 from reefknot.store.mysql.location import Location, parse_url
 from reefknot.store.mysql.pool import Pool
 from reefknot.store.mysql.rows import entry_of, record_of, stats_of
-from reefknot.store.mysql.session import Command, Row, Session
+from reefknot.store.mysql.session import Command, Demotions, Row, Session
 from reefknot.store.mysql.settings import durability_of
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 from reefknot.store.server_time import StoreTime
@@ -47,6 +47,9 @@ from reefknot.store.statements import load_statements
 
 #: A purge deletes this many transactions per commit, so that others are not held up for long.
 _PURGE_SLICE = 500
+
+#: A transaction that exists and is gone when it is read is created again, so many times.
+_CREATE_TRIES = 10
 
 #: Seconds for a transaction that may have to read or delete much.
 _LONG_SECONDS = 60.0
@@ -67,7 +70,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> MySqlStore:
     """
     location = parse_url(url)
     sql = load_statements(tables.PACKAGE)
-    session = Session(location, sql)
+    session = Session(location, sql, Demotions())
     try:
         await tables.wait_for_server(session, location.wait, clock)
         await tables.migrate(session, sql, failpoints)
@@ -85,7 +88,7 @@ async def open(url: str, *, clock: Clock, failpoints: Failpoints) -> MySqlStore:
 async def pending_migrations(url: str) -> tuple[str, ...]:
     """The names of the migrations that ``open`` would apply; changes nothing."""
     sql = load_statements(tables.PACKAGE)
-    session = Session(parse_url(url), sql, reads=True)
+    session = Session(parse_url(url), sql, Demotions(), reads=True)
     try:
         await session.check_login()
         steps = await tables.pending(session, sql)
@@ -111,11 +114,12 @@ class MySqlStore:
         self._claims = recovery.Claims(self._statements)
         self._purge = recovery.Purge(self._statements)
         half = location.connections // 2
-        changing = [Session(location, sql) for _ in range(half)]
-        reading = [Session(location, sql, reads=True) for _ in range(location.connections - half)]
+        self._demotions = Demotions()
+        changing = [Session(location, sql, self._demotions) for _ in range(half)]
+        reading = [Session(location, sql, self._demotions, reads=True) for _ in range(location.connections - half)]
         self._changing = Pool(changing, location.timeout, location.max_idle - location.max_idle // 2)
         self._reading = Pool(reading, location.timeout, location.max_idle // 2)
-        self._lanes = tuple(Session(location, sql) for _ in range(3))
+        self._lanes = tuple(Session(location, sql, self._demotions) for _ in range(3))
         creates, writes, decisions = self._lanes
         self._creates: GroupCommit[NewTransaction, Created | None] = GroupCommit(
             CreateBatch(creates, self._statements).execute, failpoints=failpoints
@@ -135,11 +139,12 @@ class MySqlStore:
         await self._changing.run(self._statements.start)
 
     async def ping(self) -> None:
-        ask: Command = (self._sql["server_settings"], ())
-        (settings,) = await self._changing.run(lambda session: self._statements.start(session, ask))
-        ((_, _, read_only),) = settings.rows
-        if str(read_only) not in {"0", "OFF"}:
-            raise StoreUnavailable(f"MySQL {self._location.name}: the server takes no writes now (read_only)")
+        ask: Command = (self._sql["find_read_only"], ())
+        (found,) = await self._changing.run(lambda session: self._statements.start(session, ask))
+        if found.rows:
+            self._demotions.count += 1
+            name = found.rows[0][0]
+            raise StoreUnavailable(f"MySQL {self._location.name}: the server takes no writes now ({name})")
 
     async def _rows(self, statement: str, *values: object, seconds: float = 0.0) -> list[Row]:
         """The rows of one statement."""
@@ -164,11 +169,14 @@ class MySqlStore:
         await self._reading.close()
 
     async def create(self, new: NewTransaction) -> Created | Record:
-        while True:
+        for _ in range(_CREATE_TRIES):
             if (created := await self._creates.submit(new)) is not None:
                 return created
             if (existing := await self.get(new.gid)) is not None:
                 return existing
+            # It was purged meanwhile, or connections for reading lead to a server that others have left.
+            self._demotions.count += 1
+        raise StoreUnavailable(f"MySQL {self._location.name}: {new.gid!r} exists and cannot be read")
 
     async def write(self, write: Write) -> bool:
         if not write.owner:

@@ -55,8 +55,21 @@ _UNSENT = 2006
 #: What the database says of values it cannot keep: packet too large, out of range, wrong or too long.
 _WRONG_VALUE = frozenset({1153, 1264, 1300, 1366, 1406, 1301, 1690, 3988})
 
+#: The server takes no writes: read_only, a transaction or a server that only reads, InnoDB that only reads.
+_READ_ONLY = frozenset({1290, 1792, 1836, 1874})
+
 #: What is wrong with the login and not with the moment.
 _WRONG_LOGIN = frozenset({1044, 1045, 1049, 1142, 1227, 1251, 1698, 2059, 2061, 3159})
+
+
+class Demotions:
+    """How often the server of a store was found to take no writes.
+
+    Its address may lead to another one by then. So connections from before the last time are not used again.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
 
 
 class Session:
@@ -67,12 +80,16 @@ class Session:
     Args:
         location: the database.
         sql: the named statements.
+        demotions: those that concern all sessions of a store.
         reads: keeps one snapshot for a whole transaction; for transactions that only read.
     """
 
-    def __init__(self, location: Location, sql: dict[str, str], *, reads: bool = False) -> None:
+    def __init__(self, location: Location, sql: dict[str, str], demotions: Demotions, *, reads: bool = False) -> None:
         self._location = location
         self._sql = sql
+        self._demotions = demotions
+        #: How many there had been when the connection was made.
+        self._demotions_before = 0
         self._isolation = sql["session_reads" if reads else "session_writes"]
         self._connection: Any = None
         #: When the connection is to be replaced, on the loop's clock.
@@ -119,6 +136,8 @@ class Session:
             clean = True
         except errors.Error as error:
             clean = _code(error) in _WRONG_VALUE and _code(error) != 1153
+            if _code(error) in _READ_ONLY:
+                self._demotions.count += 1
             raise self._told(error) from error
         except TimeoutError as error:
             raise StoreUnavailable(f"MySQL {self._location.name} does not answer") from error
@@ -132,7 +151,7 @@ class Session:
     async def _repeat(self, work: Callable[[Session], Awaitable[Result]], *, commits: bool) -> Result:
         """Repeat the transaction as long as nothing of it was committed and a repetition may help."""
         reconnected = False
-        if self.connected and asyncio.get_running_loop().time() >= self._expiry:
+        if self.connected and self._outlived:
             await self.close()
         for tries_left in range(_TRIES - 1, -1, -1):
             fresh = self._connection is None
@@ -224,6 +243,12 @@ class Session:
                 return
 
     @property
+    def _outlived(self) -> bool:
+        """Whether the connection is to be replaced before it is used."""
+        demoted = self._demotions_before != self._demotions.count
+        return demoted or asyncio.get_running_loop().time() >= self._expiry
+
+    @property
     def connected(self) -> bool:
         """Whether it has a connection, as far as it knows."""
         return self._connection is not None
@@ -238,8 +263,8 @@ class Session:
             except (TimeoutError, OSError, errors.Error):
                 connection.close()
 
-    async def check_login(self) -> tuple[str, bool]:
-        """Connect; returns the server's version and whether it takes writes.
+    async def check_login(self) -> str:
+        """Connect; returns the server's version.
 
         Raises:
             ConfigError: user, password, rights or database are wrong.
@@ -262,10 +287,11 @@ class Session:
         except (TimeoutError, OSError) as error:
             self._drop()
             raise StoreUnavailable(f"MySQL {self._location.name}: {str(error) or 'does not answer'}") from error
-        return str(row[1]), str(row[2]) in {"0", "OFF"}
+        return str(row[1])
 
     async def _connect(self) -> None:
         where = self._location
+        self._demotions_before = self._demotions.count
         try:
             self._connection = await asyncmy.connect(
                 host=where.host,

@@ -40,7 +40,12 @@ SET SESSION wsrep_sync_wait = 1; SELECT 1; SET SESSION wsrep_sync_wait = 0;
 SHOW GLOBAL STATUS WHERE variable_name IN ('wsrep_cluster_size', 'wsrep_cluster_status');
 
 -- name: server_settings
-SELECT @@max_allowed_packet, @@version, @@global.read_only;
+SELECT @@max_allowed_packet, @@version;
+
+-- name: find_read_only
+-- Rows on a server that takes no writes. The second name is that of MariaDB up to 11.0.
+SHOW GLOBAL VARIABLES WHERE variable_name IN ('read_only', 'tx_read_only', 'transaction_read_only')
+    AND value NOT IN ('OFF', '0');
 
 -- Opening ---------------------------------------------------------------------------------------
 

@@ -61,6 +61,9 @@ _PURGE_SLICE = 500
 _LONG_SECONDS = 60.0
 _RESET_SECONDS = 3_600.0
 
+#: A transaction that exists and is gone when it is read is created again, so many times.
+_CREATE_TRIES = 10
+
 #: A registration that met another one of the same branches is tried again; it then sees their rows.
 _REGISTER_TRIES = 10
 
@@ -124,6 +127,7 @@ class PostgresStore:
         failpoints: Failpoints,
     ) -> None:
         self._address = location.address
+        self._connector = connector
         self._fail = failpoints
         self._closed = False
         self._sql = tables.statements_of(location.schema)
@@ -151,6 +155,7 @@ class PostgresStore:
 
     async def ping(self) -> None:
         if await self.ask_time():
+            self._connector.demoted()
             raise StoreUnavailable(f"{self._address}: the server takes no writes now (a standby, or read-only)")
 
     async def durability(self) -> Durability:
@@ -171,11 +176,14 @@ class PostgresStore:
         await self._connections.close()
 
     async def create(self, new: NewTransaction) -> Created | Record:
-        while True:
+        for _ in range(_CREATE_TRIES):
             if (created := await self._creates.submit(new)) is not None:
                 return created
             if (existing := await self.get(new.gid)) is not None:
                 return existing
+            # It was purged meanwhile, or connections for reading lead to a server that others have left.
+            self._connector.demoted()
+        raise StoreUnavailable(f"{self._address}: {new.gid!r} exists and cannot be read")
 
     async def write(self, write: Write) -> bool:
         return await self._writes.submit(write)

@@ -40,6 +40,9 @@ _BEGIN_POOLED = "; ".join(
     ("BEGIN ISOLATION LEVEL READ COMMITTED", *(f"SET LOCAL {k} = off" for k, v in _SETTINGS.items() if v == "off"))
 )
 
+#: SQLSTATE of a server that takes no writes.
+_READ_ONLY = "25006"
+
 #: SQLSTATE classes of errors that lie in the values: data exception, constraint, too large.
 _CLASSES_OF_VALUES = ("22", "23", "54")
 
@@ -65,6 +68,20 @@ class Connector:
         self.location = location
         self._failure = ""
         self._failed_at = 0.0
+        self._demoted_at = float("-inf")
+
+    def demoted(self) -> None:
+        """The server takes no writes, and the address may lead to another one by now: trust no older connection."""
+        self._demoted_at = asyncio.get_running_loop().time()
+
+    def outlived(self, made_at: float) -> bool:
+        """Whether a connection is to be replaced before it is used again.
+
+        Args:
+            made_at: when it was asked for, on the loop's clock.
+        """
+        age = asyncio.get_running_loop().time() - made_at
+        return made_at <= self._demoted_at or age >= (self.location.lifetime or float("inf"))
 
     async def connect(self) -> Any:
         """A new connection.
@@ -109,8 +126,8 @@ class Connections:
         self._free = asyncio.Semaphore(size)
         self._keep = size if keep is None else keep
         self._idle: list[Any] = []
-        #: When each open connection is to be replaced, on the loop's clock.
-        self._expiry: dict[Any, float] = {}
+        #: When each open connection was asked for, on the loop's clock.
+        self._made_at: dict[Any, float] = {}
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = False
 
@@ -199,7 +216,10 @@ class Connections:
         try:
             return await work(connection)
         except Exception as error:
-            if not connection.is_closed() and connection.is_in_transaction():
+            read_only = getattr(error, "sqlstate", None) == _READ_ONLY
+            if read_only:
+                self._connector.demoted()
+            if not connection.is_closed() and (read_only or connection.is_in_transaction()):
                 connection.terminate()
             if (translated := self._translated(error)) is error:
                 raise
@@ -232,24 +252,24 @@ class Connections:
 
     async def _connected(self) -> Any:
         """An idle connection that is not too old, or a new one."""
-        loop = asyncio.get_running_loop()
         while self._idle:
             connection = self._idle.pop()
-            if loop.time() < self._expiry[connection]:
+            if not self._connector.outlived(self._made_at[connection]):
                 if not connection.is_closed():
                     return connection
-                del self._expiry[connection]
+                del self._made_at[connection]
             else:
                 await self._hang_up(connection)
+        made_at = asyncio.get_running_loop().time()
         connection = await self._connector.connect()
-        self._expiry[connection] = loop.time() + (self._location.lifetime or float("inf"))
+        self._made_at[connection] = made_at
         return connection
 
     async def _give_back(self, connection: Any) -> None:
         """Keep a connection for the next command; one too many is closed before another may be opened."""
         try:
             if connection.is_closed():
-                del self._expiry[connection]
+                del self._made_at[connection]
             elif len(self._idle) < self._keep:
                 self._idle.append(connection)
             else:
@@ -259,7 +279,7 @@ class Connections:
 
     async def _hang_up(self, connection: Any) -> None:
         """Say goodbye and close a connection."""
-        del self._expiry[connection]
+        del self._made_at[connection]
         try:
             await connection.close(timeout=1)
         except _DRIVER_ERRORS:
