@@ -302,3 +302,12 @@ async def test_what_exists_for_the_writer_and_not_for_the_reader_is_an_outage(se
             await store.create(new())
     finally:
         store._reading = reading
+
+
+async def test_a_server_that_is_too_old_is_refused_when_the_store_is_opened():
+    if mariadb_server.find_programs() is None:
+        pytest.skip("no MariaDB on this machine: apt-get install mariadb-server")
+    with mariadb_server.MariaDbServer(settings={"version": "10.5.29-MariaDB"}) as old:
+        with pytest.raises(ConfigError, match=r"version 10\.5\.29-MariaDB; MariaDB 10\.6\.0 or newer"):
+            await open_store(old.url, clock=SystemClock(), failpoints=disarmed())
+        assert "reefknot_tx" not in old._run_sql("SHOW TABLES IN test")

@@ -28,6 +28,15 @@ _MIGRATION_SECONDS = 3_600
 #: Errors that say what this user may not do.
 _FORBIDDEN = frozenset({1044, 1142, 1227})
 
+#: The first versions with ``FOR UPDATE SKIP LOCKED``.
+_OLDEST_SERVERS = {"MariaDB": (10, 6, 0), "MySQL": (8, 0, 1)}
+
+#: Servers that show the number of a MySQL that they resemble; it says nothing about what they can do.
+_OTHER_PRODUCTS = ("tidb", "oceanbase")
+
+#: MariaDB may stand behind a number that it shows to old programs.
+_SERVER_VERSION = re.compile(r"(?:5\.5\.5-(?=\d))?(\d+)\.(\d+)\.(\d+)")
+
 _OLDEST_PROGRAM = re.compile(r"^-- oldest program: (\d+)$", re.MULTILINE)
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 
@@ -43,13 +52,13 @@ async def wait_for_server(session: Session, wait: float, clock: Clock) -> None:
         clock: measures them.
 
     Raises:
-        ConfigError: it answers, but refuses this user, password or database.
+        ConfigError: it answers, but refuses this user, password or database, or is too old.
         StoreUnavailable: it does not answer in time.
     """
     until = clock.monotonic() + wait
     while True:
         try:
-            await session.check_login()
+            version = await session.check_login()
         except StoreUnavailable as error:
             left = until - clock.monotonic()
             if left <= 0:
@@ -57,7 +66,28 @@ async def wait_for_server(session: Session, wait: float, clock: Clock) -> None:
             _log.warning("waiting for MySQL", extra={"reason": str(error), "seconds_left": round(left)})
             await clock.sleep(min(_PAUSE_SECONDS, left))
         else:
+            refuse_old_server(version)
             return
+
+
+def refuse_old_server(version: str) -> None:
+    """See whether a server can serve us.
+
+    Args:
+        version: as the server shows it, for example ``10.11.6-MariaDB-log``.
+
+    Raises:
+        ConfigError: it is too old.
+    """
+    lower = version.lower()
+    number = _SERVER_VERSION.match(version)
+    if number is None or any(product in lower for product in _OTHER_PRODUCTS):
+        return
+    product = "MariaDB" if "mariadb" in lower else "MySQL"
+    oldest = _OLDEST_SERVERS[product]
+    if tuple(map(int, number.groups())) < oldest:
+        needed = ".".join(map(str, oldest))
+        raise ConfigError(f"the server has version {version}; {product} {needed} or newer is needed (SKIP LOCKED)")
 
 
 async def pending(session: Session, sql: dict[str, str]) -> tuple[Migration, ...]:
