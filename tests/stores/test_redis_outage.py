@@ -154,6 +154,52 @@ async def test_one_frozen_master_stops_only_its_part(cluster, opened):
     assert all([await store.write(step(gid)) for gid in gids])
 
 
+@pytest.mark.parametrize("how", ["freeze", "kill"])
+async def test_recovery_and_purge_go_on_where_masters_answer(cluster, opened, caplog, how):
+    for server in cluster.servers:
+        server.command("CONFIG", "SET", "cluster-require-full-coverage", "no")
+    store = await opened(cluster, "timeout=1")
+    names = [f"{kind}{number}" for kind in ("due", "later", "done", "held") for number in range(60)]
+    lost = {gid for gid in names if store._servers._places[store._buckets.of(gid)][1] == cluster.servers[2].port}
+    there = {kind: {gid for gid in names if gid.startswith(kind)} - lost for kind in ("due", "later", "done", "held")}
+    assert 40 < len(lost) < 120
+    await asyncio.gather(
+        *(store.create(due(gid)) for gid in names if gid.startswith("due")),
+        *(store.create(due(gid, due_in_ms=1_200_000)) for gid in names if gid.startswith("later")),
+        *(store.create(new(gid, status=Status.SUCCEED)) for gid in names if gid.startswith("done")),
+        *(store.create(new(gid, lease_ms=600_000, due_in_ms=600_000)) for gid in names if gid.startswith("held")),
+    )
+    held = tuple((gid, 1) for gid in names if gid.startswith("held"))
+    (cluster.servers[2].freeze if how == "freeze" else cluster.servers[2].kill)()
+    try:
+        assert {one.record.gid for one in await store.claim("n", 300, 600_000)} == there["due"]
+        assert await store.claim("n", 300, 600_000) == ()
+        assert await store.wake_later(900_000, 300) == (len(there["later"]), True)
+        assert await store.wake(tuple(names)) == len(names) - len(lost)
+        with pytest.raises(StoreUnavailable):
+            await store.wake((min(lost),))
+        assert await store.purge(-1_000, 300) == len(there["done"])
+        assert await store.release("node-a:1") == len(there["held"])
+        for answer in (store.renew("n", held, 1_000), store.ping(), store.stats(), store.list(Filter(), 300)):
+            with pytest.raises(StoreUnavailable):
+                await answer
+        assert caplog.text.count("are left out of recovery and purge") == 1
+    finally:
+        if how == "freeze":
+            cluster.servers[2].thaw()
+        else:
+            await asyncio.to_thread(cluster.servers[2].start)
+    for server in cluster.servers:
+        server.command("CONFIG", "SET", "cluster-require-full-coverage", "yes")
+    await asyncio.to_thread(cluster.wait_until_whole)
+    until = time.monotonic() + 30
+    found = set()
+    while not found >= {gid for gid in lost if gid.startswith("due")}:
+        found |= {one.record.gid for one in await store.claim("n", 300, 600_000)}
+        assert time.monotonic() < until
+    assert await store.purge(-1_000, 300) == len([gid for gid in lost if gid.startswith("done")])
+
+
 async def test_lost_connections_are_replaced(server, opened):
     store = await opened(server)
     await create(store, new())

@@ -282,10 +282,10 @@ class RedisStore:
 
     async def release(self, owner: str) -> int:
         buckets = self._open()
-        return sum(count for _, count in await buckets.slices("release", owner)) if owner else 0
+        return sum(count for _, count in await buckets.slices_reachable("release", owner)) if owner else 0
 
     async def wake(self, gids: tuple[str, ...]) -> int:
-        return sum(await self._open().each("wake", (), ((gid, (gid,)) for gid in dict.fromkeys(gids))))
+        return sum(await self._open().each_reachable("wake", ((gid, (gid,)) for gid in dict.fromkeys(gids))))
 
     async def wake_later(self, later_than_ms: int, limit: int) -> tuple[int, bool]:
         buckets = self._open()

@@ -1,14 +1,20 @@
-"""Operations that concern several transactions: ask every bucket, merge, and act where they lie."""
+"""Operations that concern several transactions: ask every bucket, merge, and act where they lie.
+
+What keeps transactions going (claims, waking, the purge, the release of leases) does what it can: a
+bucket whose server does not answer is left out, as the transactions of the others can go on. A
+question that would be answered wrongly without one bucket fails.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, TypeVar
 from zlib import crc32
 
+from reefknot.errors import StoreUnavailable
 from reefknot.model import Status
 from reefknot.store.base import Filter, Record
 from reefknot.store.redis.connection import Word
@@ -19,7 +25,11 @@ from reefknot.store.redis.servers import Servers
 
 _log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 _REMOVED = "an index entry without a transaction was removed: somebody deleted the transaction by hand"
+
+_LEFT_OUT = "buckets are left out of recovery and purge until their server answers"
 
 #: One script handles at most so many transactions: a server runs nothing else meanwhile.
 BATCH = 100
@@ -45,6 +55,8 @@ class Buckets:
         self._servers = servers
         self._scripts = scripts
         self._now = now
+        #: Buckets that were left out and have not answered since.
+        self._silent: frozenset[int] = frozenset()
         self.count = count
 
     def of(self, text: str) -> int:
@@ -68,34 +80,88 @@ class Buckets:
             name: the script.
             before: its first arguments.
             items: each gid and the arguments that stand for it.
+
+        Raises:
+            StoreUnavailable: a bucket does not answer.
         """
+        parts = [self._batches(name, bucket, before, words) for bucket, words in self._grouped(items).items()]
+        return [answer for part in await asyncio.gather(*parts) for answer in part]
+
+    async def each_reachable(self, name: str, items: Iterable[tuple[str, tuple[Word, ...]]]) -> list[Any]:
+        """As ``each``, without the buckets that do not answer.
+
+        Raises:
+            StoreUnavailable: none of them answers.
+        """
+        work = {bucket: self._batches(name, bucket, (), words) for bucket, words in self._grouped(items).items()}
+        return [answer for part in (await self._reachable(work)).values() for answer in part]
+
+    def _grouped(self, items: Iterable[tuple[str, tuple[Word, ...]]]) -> Mapping[int, list[tuple[Word, ...]]]:
         grouped: dict[int, list[tuple[Word, ...]]] = defaultdict(list)
         for gid, words in items:
             grouped[self.of(gid)].append(words)
-        return await asyncio.gather(
-            *(
-                self.call(name, bucket, *before, *(word for words in items[at : at + BATCH] for word in words))
-                for bucket, items in grouped.items()
-                for at in range(0, len(items), BATCH)
-            )
+        return grouped
+
+    async def _batches(
+        self, name: str, bucket: int, before: tuple[Word, ...], items: list[tuple[Word, ...]]
+    ) -> list[Any]:
+        calls = (
+            self.call(name, bucket, *before, *(word for words in items[at : at + BATCH] for word in words))
+            for at in range(0, len(items), BATCH)
         )
+        return await asyncio.gather(*calls)
+
+    async def _reachable(self, work: Mapping[int, Awaitable[Answer]]) -> dict[int, Answer]:
+        """What came of work on several buckets, without those that do not answer.
+
+        The log says once that a bucket is left out, until it has answered again.
+
+        Raises:
+            StoreUnavailable: none of them answers.
+        """
+        answers: dict[int, Answer] = {}
+        failed: dict[int, StoreUnavailable] = {}
+        for bucket, found in zip(work, await asyncio.gather(*work.values(), return_exceptions=True), strict=True):
+            if isinstance(found, StoreUnavailable):
+                failed[bucket] = found
+            elif isinstance(found, BaseException):
+                raise found
+            else:
+                answers[bucket] = found
+        if failed and not answers:
+            raise next(iter(failed.values()))
+        if new := sorted(failed.keys() - self._silent):
+            _log.warning(_LEFT_OUT, extra={"buckets": new, "of": self.count, "error": str(failed[new[0]])})
+        self._silent = (self._silent | failed.keys()) - answers.keys()
+        return answers
 
     async def slices(self, name: str, *words: Word) -> list[Any]:
         """Run a script that works through a bucket in slices, until the end of every bucket.
 
         It takes where to go on as its last argument, and returns that first, empty at the end.
+
+        Raises:
+            StoreUnavailable: a bucket does not answer.
         """
-
-        async def through(bucket: int) -> list[Any]:
-            answers: list[Any] = []
-            start = b"-"
-            while start:
-                answers.append(await self.call(name, bucket, *words, start))
-                start = answers[-1][0]
-            return answers
-
-        found = await asyncio.gather(*map(through, range(self.count)))
+        found = await asyncio.gather(*(self._through(name, bucket, words) for bucket in range(self.count)))
         return [answer for answers in found for answer in answers]
+
+    async def slices_reachable(self, name: str, *words: Word) -> list[Any]:
+        """As ``slices``, without the buckets that do not answer.
+
+        Raises:
+            StoreUnavailable: none of them answers.
+        """
+        found = await self._reachable({bucket: self._through(name, bucket, words) for bucket in range(self.count)})
+        return [answer for answers in found.values() for answer in answers]
+
+    async def _through(self, name: str, bucket: int, words: tuple[Word, ...]) -> list[Any]:
+        answers: list[Any] = []
+        start = b"-"
+        while start:
+            answers.append(await self.call(name, bucket, *words, start))
+            start = answers[-1][0]
+        return answers
 
     async def take(
         self, name: str, bound_ms: int, limit: int, *words: Word, size: Callable[[Any], int]
@@ -110,27 +176,43 @@ class Buckets:
             size: how many entries an answer stands for.
 
         Returns:
-            The answers, and whether there may be more to take.
+            The answers, and whether there may be more to take, also in a bucket that does not answer.
+
+        Raises:
+            StoreUnavailable: no bucket answers.
         """
         if self.count == 1:
             return await self._take_from(name, 0, limit, words, size)
         answers: list[Any] = []
+        # One that did not answer is not asked again: each time would take the whole time limit.
+        buckets: Iterable[int] = range(self.count)
         more = True
         while limit > 0 and more:
-            shares, more = await self._shares(_INDEX[name], bound_ms, limit)
-            parts = await asyncio.gather(
-                *(self._take_from(name, bucket, share, words, size) for bucket, share in shares.items())
-            )
-            taken = [answer for part, _ in parts for answer in part]
+            try:
+                told = await self._heads(_INDEX[name], bound_ms, limit, buckets)
+                shares, more = first_of_all(told, limit)
+                parts = await self._reachable(
+                    {bucket: self._take_from(name, bucket, share, words, size) for bucket, share in shares.items()}
+                )
+            except StoreUnavailable:
+                if answers:
+                    return answers, True
+                raise
+            buckets = [bucket for bucket in told if bucket not in shares or bucket in parts]
+            taken = [answer for part, _ in parts.values() for answer in part]
             answers += taken
             # It may be less than the shares: other nodes take from the same buckets.
             limit -= sum(map(size, taken))
-        return answers, more
+        return answers, more or len(tuple(buckets)) < self.count
 
     async def remains(self, name: str, *words: Word) -> bool:
-        """Whether there is anything left for a script that takes entries."""
-        found = await asyncio.gather(*(self._remains_in(name, bucket, words) for bucket in range(self.count)))
-        return any(found)
+        """Whether there may be anything left for a script that takes entries: so in a bucket that does not answer.
+
+        Raises:
+            StoreUnavailable: no bucket answers.
+        """
+        found = await self._reachable({bucket: self._remains_in(name, bucket, words) for bucket in range(self.count)})
+        return any(found.values()) or len(found) < self.count
 
     async def _remains_in(self, name: str, bucket: int, words: tuple[Word, ...]) -> bool:
         left, skip = _UNKNOWN, 0
@@ -151,19 +233,25 @@ class Buckets:
         answers: list[Any] = []
         left, skip = _UNKNOWN, 0
         while limit > 0 and left != _NOTHING:
-            answer = await self._told(name, bucket, min(limit, BATCH), skip, *words)
+            try:
+                answer = await self._told(name, bucket, min(limit, BATCH), skip, *words)
+            except StoreUnavailable:
+                if answers:  # what they stand for is taken
+                    break
+                raise
             answers.append(answer)
             left, skip = answer[:2]
             limit -= size(answer)
         return answers, left != _NOTHING
 
-    async def _shares(self, what: str, bound_ms: int, limit: int) -> tuple[dict[int, int], bool]:
-        """How many of the first entries of all buckets lie in each, and whether there are more."""
+    async def _heads(
+        self, what: str, bound_ms: int, limit: int, buckets: Iterable[int]
+    ) -> dict[int, tuple[list[Entry], bool]]:
+        """The first entries of each bucket, and whether it has more."""
         wanted = min(-(-limit // self.count) * 2 + 4, limit, BATCH)
-        told = await asyncio.gather(*(self._heads(what, bound_ms, wanted, bucket) for bucket in range(self.count)))
-        return first_of_all(dict(enumerate(told)), limit)
+        return await self._reachable({bucket: self._heads_in(what, bound_ms, wanted, bucket) for bucket in buckets})
 
-    async def _heads(self, what: str, bound_ms: int, limit: int, bucket: int) -> tuple[list[Entry], bool]:
+    async def _heads_in(self, what: str, bound_ms: int, limit: int, bucket: int) -> tuple[list[Entry], bool]:
         left, skip = _UNKNOWN, 0
         entries: list[Any] = []
         while left == _UNKNOWN and not entries:
