@@ -159,3 +159,29 @@ async def test_time_is_the_servers(server):
     stored = await record(store)
     assert stored.lease_until_ms - stored.created_ms == 8_000
     await store.close()
+
+
+async def test_a_user_without_a_password_is_used(server):
+    server.command("ACL", "SETUSER", "alice", "on", "nopass", "~alice{*", "+@all")
+    host = f"127.0.0.1:{server.port}"
+    store = await opened(f"redis://alice@{host}?prefix=alice")
+    await create(store, new())
+    assert b"user=alice" in server.command("CLIENT", "LIST")
+    await store.close()
+    with pytest.raises(ConfigError, match="WRONGPASS"):
+        await opened(f"redis://nobody@{host}?prefix=alice&wait=0")
+    server.command("ACL", "DELUSER", "alice")
+
+
+async def test_reset_deletes_a_transaction_whatever_it_is_called(server):
+    store = await opened(f"{server.url}?prefix=names&buckets=2")
+    gids = ("meta", "a}:meta", "names{0}:meta", "}:t:x", "*")
+    await create(store, *(due(gid) for gid in gids))
+    assert await store.reset() == len(gids)
+    assert [await store.get(gid) for gid in gids] == [None] * len(gids)
+    await store.close()
+    store = await opened(f"{server.url}?prefix=names")
+    assert store._buckets.count == 2
+    await create(store, *(due(gid) for gid in gids))
+    assert len(await store.claim("n", 10, 60_000)) == len(gids)
+    await store.close()

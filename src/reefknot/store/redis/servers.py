@@ -146,11 +146,12 @@ class Servers:
         prefix = self._starts[0].partition("{")[0]
         pattern = re.sub(r"([*?\[\]\\^])", r"\\\1", prefix) + "{*}:*"
         own = {start.encode() for start in self._starts}
+        kept = {start + b"meta" for start in own}
         count = 0
         cursor = b"0"
         while True:
             cursor, keys = await _asked(master, "SCAN", cursor, "MATCH", pattern, "COUNT", batch)
-            wanted = [key for key in keys if key[: key.find(b"}:") + 2] in own and not key.endswith(b"}:meta")]
+            wanted = [key for key in keys if key[: key.find(b"}:") + 2] in own and key not in kept]
             await asyncio.gather(*(_asked(master, "UNLINK", key) for key in wanted))
             count += len([key for key in wanted if key.partition(b"}:")[2].startswith(b"t:")])
             if cursor == b"0":
@@ -329,7 +330,7 @@ class Servers:
         connection = await connect(*place, seconds=seconds, tls=self._tls)
         connection.answer_within(address.timeout_seconds)
         try:
-            if address.password:
+            if address.user or address.password:
                 login = (address.user, address.password) if address.user else (address.password,)
                 await connection.send("AUTH", *login)
             if address.database:
