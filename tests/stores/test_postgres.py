@@ -123,7 +123,12 @@ async def test_user_without_the_right_to_create(postgres, schema, admin, nodes):
     with pytest.raises(ConfigError, match="reefknot migrate"):
         await open_store(url, clock=SystemClock(), failpoints=disarmed())
     owner = await nodes()
-    await admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO {schema}")
+    for object_without_rights in ("schema", "table"):
+        with pytest.raises(
+            ConfigError, match=f"permission denied for {object_without_rights}.*; give the store's user"
+        ):
+            await open_store(url, clock=SystemClock(), failpoints=disarmed())
+        await admin.execute(f"GRANT USAGE ON SCHEMA {schema} TO {schema}")
     await admin.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {schema}")
     store = await open_store(url, clock=SystemClock(), failpoints=disarmed())
     assert isinstance(await store.create(new()), Created)

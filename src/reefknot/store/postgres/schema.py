@@ -105,13 +105,21 @@ async def pending(connections: Connections, schema: str) -> tuple[Migration, ...
     """The migrations that the tables do not have yet; changes nothing.
 
     Raises:
-        ConfigError: the tables were changed by a program that this one is too old for.
+        ConfigError: the user has no right to the tables, or they were changed by a program that this one is
+            too old for.
+        StoreUnavailable: the server does not answer.
     """
     names = statements_of(schema)
     ((exists,),) = await connections.fetch(names["schema_version_exists"], schema)
     if not exists:
         return load_migrations(PACKAGE)
-    ((version, oldest_program),) = await connections.fetch(names["current_schema_version"])
+    try:
+        ((version, oldest_program),) = await connections.fetch(names["current_schema_version"])
+    except StoreUnavailable as error:
+        if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            rights = "USAGE on the schema and SELECT, INSERT, UPDATE, DELETE on its tables"
+            raise ConfigError(f"schema {schema}: {error.__cause__}; give the store's user {rights}") from error
+        raise
     return _newer(_Version(version, oldest_program), schema)
 
 
