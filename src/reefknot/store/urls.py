@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -37,20 +38,27 @@ def port_of(parts: SplitResult, default: int) -> int:
         ConfigError: it is no port.
     """
     try:
-        return parts.port or default
+        port = default if parts.port is None else parts.port
     except ValueError:
-        raise ConfigError(f"store URL: the port must be a number between 1 and 65535; {ESCAPES}") from None
+        port = 0
+    if not port:
+        raise ConfigError(f"store URL: the port must be a number between 1 and 65535; {ESCAPES}")
+    return port
 
 
 def options_of(query: str, known: Iterable[str]) -> Mapping[str, str]:
     """The options of a URL.
 
     Raises:
-        ConfigError: there is no such option.
+        ConfigError: there is no such option, or one is given twice.
     """
-    given = dict(parse_qsl(query, keep_blank_values=True))
+    pairs = parse_qsl(query, keep_blank_values=True)
+    given = dict(pairs)
     known = tuple(known)
     for name in sorted(given.keys() - set(known)):
         shown = f"unknown option {name!r}" if _OPTION.fullmatch(name) else f"unknown option ({ESCAPES})"
         raise ConfigError(f"store URL: {shown}; there are {', '.join(known)}")
+    if len(pairs) > len(given):
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ConfigError(f"store URL: the option {name} is given more than once; leave one of them")
     return given

@@ -91,7 +91,9 @@ def _servers(hosts: str) -> str:
     try:
         ports = [urlsplit(f"//{host}").port for host in hosts.split(",")]
     except ValueError:
-        raise ConfigError(f"store URL: the port must be a number between 1 and 65535; {ESCAPES}") from None
+        ports = [0]
+    if 0 in ports:
+        raise ConfigError(f"store URL: the port must be a number between 1 and 65535; {ESCAPES}")
     return hosts if len(ports) > 1 or ports[0] else f"{hosts}:5432"
 
 

@@ -50,7 +50,10 @@ def parse_url(url: str) -> Path:
     if parts.query:
         name = parts.query.partition("=")[0]
         raise ConfigError(f"store URL: there is no option {name!r}, nor any other; write ? in the file's name as %3F")
-    path = Path(unquote(parts.path[1:])).resolve()
+    name = unquote(parts.path[1:])
+    if "\0" in name:
+        raise ConfigError("store URL: a file's name cannot have a NUL (%00)")
+    path = Path(name).resolve()
     if not path.parent.is_dir():
         raise ConfigError(f"the directory {path.parent} does not exist; create it or choose another store URL")
     if path.is_dir():
