@@ -19,7 +19,7 @@ import (
 const barrier = `INSERT INTO dtm_barrier.barrier (trans_type, gid, branch_id, op, barrier_id, reason)
 	SELECT $1, $2, $3, op, '01', $4 FROM (SELECT 'action' UNION SELECT $4::text) AS ops (op)
 	ON CONFLICT DO NOTHING`
-const change = `UPDATE east SET balance = balance + $1 WHERE name = $2 AND balance + $1 >= 0`
+const change = `UPDATE east SET balance = balance + $1 WHERE name = $2 AND ($3 OR balance + $1 >= 0)` // an undo must not fail
 
 var errRefused = errors.New("cannot be moved")
 
@@ -42,7 +42,7 @@ func move(db *sql.DB, sign int, r *http.Request) error {
 	}
 	// One new row: do it now. None: repeated, or too late. Two: the action never came, nothing is to be undone.
 	if rows, _ := added.RowsAffected(); rows == 1 {
-		changed, err := tx.Exec(change, sign*order.Amount, order.Account)
+		changed, err := tx.Exec(change, sign*order.Amount, order.Account, r.FormValue("op") == "compensate")
 		if err != nil {
 			return err
 		}

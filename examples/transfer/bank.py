@@ -47,22 +47,22 @@ class Bank:
         await self.move(barrier, order.account, -order.amount)
 
     async def out_undo(self, order: Order, barrier: Branch):
-        await self.move(barrier, order.account, +order.amount)
+        await self.move(barrier, order.account, +order.amount, undo=True)
 
     async def in_(self, order: Order, barrier: Branch):
         await self.move(barrier, order.account, +order.amount)
 
     async def in_undo(self, order: Order, barrier: Branch):
-        await self.move(barrier, order.account, -order.amount)
+        await self.move(barrier, order.account, -order.amount, undo=True)
 
-    async def move(self, barrier, account, amount):
-        """The barrier's row and the booking, in one transaction of ours."""
+    async def move(self, barrier, account, amount, *, undo=False):
+        """The barrier's row and the booking, in one transaction of ours; an undo must not fail for lack of money."""
         async with self.engine.begin() as connection:
             if not await barrier.passes(connection):
                 return  # repeated, nothing to undo, or too late: all is well as it is
             booked = await connection.execute(
-                text("UPDATE account SET balance = balance + :a WHERE name = :n AND balance + :a >= 0"),
-                {"a": amount, "n": account},
+                text("UPDATE account SET balance = balance + :a WHERE name = :n AND (:u OR balance + :a >= 0)"),
+                {"a": amount, "n": account, "u": undo},
             )
             if not booked.rowcount:
                 raise Failure(f"{account} cannot be moved by {amount}")

@@ -8,7 +8,9 @@ from reefknot.barrier.statements import Database, table_sql
 from reefknot.contrib.flask import branch, install
 
 SIGNS = {"out": -1, "out/undo": +1, "in": +1, "in/undo": -1}
-CHANGE = "UPDATE account SET balance = balance + %(a)s WHERE name = %(n)s AND balance + %(a)s >= 0 RETURNING balance"
+# An undo must not fail: it books whatever the balance is.
+CHANGE = """UPDATE account SET balance = balance + %(a)s
+    WHERE name = %(n)s AND (%(undo)s OR balance + %(a)s >= 0) RETURNING balance"""
 
 
 def bank(url, balances):
@@ -18,10 +20,11 @@ def bank(url, balances):
     @app.post("/<path:call>")
     def move(call):
         account, amount = request.get_json()["account"], SIGNS[call] * request.get_json()["amount"]
+        change = {"n": account, "a": amount, "undo": call.endswith("/undo")}
         barrier = branch()
         with psycopg.connect(url) as connection:  # commits at the end of the block
             if barrier.passes(connection):
-                changed = connection.execute(CHANGE, {"a": amount, "n": account}).fetchone()
+                changed = connection.execute(CHANGE, change).fetchone()
                 if changed is None:
                     raise Failure(f"{account} cannot be moved by {amount}")
         print(f"   bank    {call} {account} {amount:+}: {barrier.reason}")
