@@ -115,7 +115,8 @@ class Client:
         Args:
             gid: its id; a new one if there is none. With an id of your own (an order number), a
                 repetition of the whole program starts nothing twice.
-            wait: whether submit returns only at the end; it then raises ``RolledBack`` if it was undone.
+            wait: whether submit returns only at the end; it then raises ``RolledBack`` if it was undone, and
+                ``Ongoing`` after the first call without a clear answer: the server goes on.
             concurrent: whether steps run at the same time, except as their ``after`` says.
             timeout: time limit of the whole saga, after which it is undone; none if not given. Times are
                 seconds or a timedelta, rounded up to whole seconds.
