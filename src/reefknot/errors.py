@@ -121,13 +121,14 @@ class Invalid(ReefknotError):
         problem: what is wrong with its value, in words.
         fix: what to send instead; may be empty where the problem says it already.
         status: the HTTP status; 400 unless DTM answers something else in this place.
+        **context: as ``ReefknotError``.
     """
 
     code = "RK211"
 
-    def __init__(self, field: str, problem: str = "", fix: str = "", *, status: int = 400) -> None:
+    def __init__(self, field: str, problem: str = "", fix: str = "", *, status: int = 400, **context: str) -> None:
         text = f"{field}: {problem}" if field and problem else field or problem
-        super().__init__(f"{text}; {fix}" if fix else text)
+        super().__init__(f"{text}; {fix}" if fix else text, **context)
         self.field = field
         self.problem = problem
         self.fix = fix

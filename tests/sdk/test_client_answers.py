@@ -8,6 +8,7 @@ import json
 import socket
 
 import pytest
+from fastapi import FastAPI
 
 from reefknot import (
     AsyncClient,
@@ -27,7 +28,8 @@ from reefknot.model import Status
 from reefknot.testing.grpc_participant import GrpcParticipant
 from reefknot.testing.grpc_participant import Say as GrpcSay
 from reefknot.testing.participant import HANG_UP, Participant, Say
-from reefknot.testing.server import ServerProcess, free_port
+from reefknot.testing.server import LocalServer, ServerProcess, free_port
+from reefknot.testing.services import serving
 from sdk.client_faces import FACES, open_client
 
 ROUTES = "/api/dtmsvr"
@@ -410,6 +412,48 @@ def test_missing_extra_is_named(monkeypatch):
     monkeypatch.delitem(__import__("sys").modules, "reefknot.client.protocols.grpc", raising=False)
     with pytest.raises(ConfigError, match=r"pip install 'reefknot\[grpc\]'"):
         Client("grpc://127.0.0.1:1")
+
+
+@pytest.mark.parametrize("path", ["", "/api", "/api/json-rpc"])
+def test_url_of_another_program_says_what_to_correct(face, path):
+    """A web application that knows nothing of transactions, and a server of ours with a path too many."""
+    with serving(FastAPI()) as other, open_client(face, f"{other}{path}") as client:
+        says_how_to_correct_the_url(lambda: saga(client).submit(), "submit")
+        says_how_to_correct_the_url(lambda: client.get("g-1"), "query")
+    with LocalServer() as server, open_client(face, server.url.removesuffix("/dtmsvr") + path) as client:
+        says_how_to_correct_the_url(lambda: saga(client).submit(), "submit")
+
+
+def says_how_to_correct_the_url(work, verb):
+    with pytest.raises(Invalid, match=f"{verb} was not carried out: HTTP 404 ") as caught:
+        work()
+    text = str(caught.value)
+    assert "(RK211)" in text
+    assert "\n  gid: g-1  url: http://127.0.0.1:" in text
+    assert "\n  next: check the URL ($DTM_SERVER, or the client's first argument): http://host:36789, " in text
+    assert text.endswith("more: docs/errors.md#rk211")
+
+
+def test_request_that_the_server_refuses_has_a_code_and_a_way_on(client, dtm):
+    dtm.always(f"{ROUTES}/submit", Say(400, b'{"message":"steps[0].action: is empty; give one"}'))
+    with pytest.raises(Invalid) as caught:
+        saga(client).submit()
+    text = str(caught.value)
+    assert "steps[0].action: is empty; give one (RK211)" in text
+    assert "\n  next: correct what the text names" in text
+
+
+@pytest.mark.parametrize("path", ["", "/api/json-rpc"])
+def test_grpc_port_is_recognized(face, path):
+    with LocalServer(grpc=True) as server, open_client(face, f"http://{server.grpc_address}{path}") as client:
+        for verb, work in (
+            ("submit", lambda: saga(client).submit()),
+            ("newGid", client.new_gid),
+            ("query", lambda: client.get("g-1")),
+        ):
+            with pytest.raises(ServerUnavailable, match=f"{verb} was not carried out: .* like a gRPC port") as caught:
+                work()
+            assert f"next: over gRPC a server is grpc://{server.grpc_address}, and a branch" in str(caught.value)
 
 
 def test_slow_connection_gives_up_in_time(face):

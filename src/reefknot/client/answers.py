@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 import socket
+from urllib.parse import urlsplit
 
 import msgspec
 
-from reefknot.client.exchange import NotSent, Response
+from reefknot.client.exchange import NotSent, Response, SpeaksHttp2
 from reefknot.client.protocols.base import Kind, Reply, Verb
 from reefknot.client.values import Answer
 from reefknot.errors import (
@@ -46,6 +47,10 @@ _REFUSAL = re.compile(r"url:(?P<url>\S+) return failed: (?P<answer>.*)", re.DOTA
 _UNFINISHED = ("wait result not return success", "your http/grpc result should be specified")
 
 _REPEAT = "repeat {verb} with the same gid and content, which is safe, or look with client.get({gid!r})"
+_CHECK_URL = (
+    "check the URL ($DTM_SERVER, or the client's first argument): http://host:36789, http://host:36789/api/json-rpc "
+    "or grpc://host:36790; a server of DTM lacks some requests"
+)
 _WAITS = {
     Verb.SUBMIT: _REPEAT,
     Verb.PREPARE: "nothing has been called; the server drops what it may have stored when its time is over",
@@ -85,7 +90,10 @@ def error_of(verb: Verb, reply: Reply, gid: str, url: str) -> ReefknotError:
             advice = f"wait for it with client.wait({gid!r}), or repeat {verb}"
             return Ongoing(f"{verb}: not finished yet: {text}", gid=gid, url=url, advice=advice)
         case Kind.INVALID:
-            return Invalid("", f"{verb} was not carried out: {text} (server: {url})")
+            advice = "correct what the text names, and send it again"
+            return Invalid("", f"{verb} was not carried out: {text}", gid=gid, url=url, advice=advice)
+        case Kind.ELSEWHERE:
+            return Invalid("", f"{verb} was not carried out: {text}", gid=gid, url=url, advice=_CHECK_URL)
         case Kind.DENIED:
             return Refused(f"{verb}: the server does not let this client in: {text}", gid=gid, url=url)
         case Kind.MISSING:
@@ -98,6 +106,10 @@ def error_of(verb: Verb, reply: Reply, gid: str, url: str) -> ReefknotError:
 
 def unsent(verb: str, error: BaseException, gid: str, url: str) -> ServerUnavailable:
     """The error for a request that was not sent."""
+    if isinstance(error, SpeaksHttp2):
+        place = urlsplit(url).netloc.rpartition("@")[2]
+        advice = f"over gRPC a server is grpc://{place}, and a branch {place}/package.Service/Method"
+        return ServerUnavailable(f"{verb} was not carried out: {error}", gid=gid, url=url, advice=advice)
     advice = "start the server, or correct the URL ($DTM_SERVER, or the client's first argument); then repeat it"
     return ServerUnavailable(f"{verb}: nothing was sent: {_words(error)}", gid=gid, url=url, advice=advice)
 

@@ -16,6 +16,7 @@ repeat a request. If it has a method ``close``, the client calls it at its own e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -24,6 +25,9 @@ import msgspec
 #: The largest answer that is read, in bytes. Branches and servers answer with a few kilobytes; what is larger
 #: comes from something else, or is meant to fill the memory.
 ANSWER_LIMIT_BYTES = 64 * 1024 * 1024
+
+#: The head of a SETTINGS frame, which HTTP/2 begins with, as libraries quote a status line that they cannot read.
+_HTTP2 = re.compile(r"\\+x00\\+x00(?:\\+x[0-9a-f]{2}|.)\\+x04(?:\\+x00){5}")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -60,6 +64,13 @@ class NotSent(Exception):
     """Nothing was sent: the name is unknown, the connection was refused, or there was no time left."""
 
 
+class SpeaksHttp2(NotSent):
+    """The answer begins with a frame of HTTP/2, as a gRPC port's does: it has not understood the request."""
+
+    def __init__(self) -> None:
+        super().__init__("the answer is HTTP/2, so this looks like a gRPC port")
+
+
 class Unreadable(Exception):
     """Something answered, but not with what can be read: nobody knows what happened."""
 
@@ -88,6 +99,19 @@ def check_size(size: int) -> None:
     """
     if size > ANSWER_LIMIT_BYTES:
         raise Unreadable(f"the answer is larger than {ANSWER_LIMIT_BYTES} bytes")
+
+
+def check_status_line(error: Exception) -> None:
+    """See whether the status line that a library could not read is none because the other side speaks HTTP/2.
+
+    Args:
+        error: the library's, whose text quotes the line.
+
+    Raises:
+        SpeaksHttp2: that is so.
+    """
+    if _HTTP2.search(str(error)):
+        raise SpeaksHttp2 from error
 
 
 class Transport(Protocol):

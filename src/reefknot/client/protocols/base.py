@@ -49,6 +49,8 @@ class Kind(Enum):
     ONGOING = "ongoing"
     #: The request is wrong and was not carried out.
     INVALID = "invalid"
+    #: There is no such request here: the URL leads elsewhere, or the server lacks it.
+    ELSEWHERE = "elsewhere"
     #: The server does not let this client in.
     DENIED = "denied"
     #: What the request names does not exist.

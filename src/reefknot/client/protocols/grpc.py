@@ -58,7 +58,7 @@ _KINDS = {
     names.GRPC_RESOURCE_EXHAUSTED: Kind.INVALID,
     names.GRPC_FAILED_PRECONDITION: Kind.ONGOING,
     names.GRPC_ABORTED: Kind.FAILURE,
-    _UNIMPLEMENTED: Kind.INVALID,
+    _UNIMPLEMENTED: Kind.ELSEWHERE,
     _UNAUTHENTICATED: Kind.DENIED,
 }
 
@@ -97,7 +97,7 @@ class GrpcProtocol:
             return Reply(Kind.DONE, "", response.body)
         text = reason_text(response.body)
         if code == _UNIMPLEMENTED:
-            return Reply(Kind.INVALID, f"the server has no {_METHODS[verb]} over gRPC")
+            return Reply(Kind.ELSEWHERE, f"the server has no {_METHODS[verb]} over gRPC")
         # DTM's older way to say that it is not finished.
         if code == names.GRPC_ABORTED and text == names.ONGOING:
             return Reply(Kind.ONGOING, text)

@@ -26,7 +26,8 @@ from reefknot.wire.outcome import Matching, http_outcome, reason_text
 
 JSON = {"Content-Type": "application/json"}
 _GETS = frozenset({Verb.NEW_GID, Verb.GET, Verb.WAIT, Verb.LIST, Verb.SUBSCRIBE, Verb.UNSUBSCRIBE})
-_INVALID = frozenset({400, 404, 405, 413, 414, 415, 422, 431})
+_INVALID = frozenset({400, 413, 414, 415, 422, 431})
+_ELSEWHERE = frozenset({404, 405})
 
 
 class WireTransaction(msgspec.Struct, omit_defaults=True):
@@ -126,6 +127,8 @@ class HttpProtocol:
         status, body = response.status, response.body
         if status in _INVALID:
             return Reply(Kind.INVALID, f"HTTP {status} {_message(body)}")
+        if status in _ELSEWHERE:
+            return Reply(Kind.ELSEWHERE, f"HTTP {status} {_message(body)}")
         if status in {401, 403}:
             return Reply(Kind.DENIED, f"HTTP {status} {_message(body)}")
         if status == 429:
@@ -138,7 +141,7 @@ class HttpProtocol:
             case Ongoing():
                 return Reply(Kind.ONGOING, _message(body))
         if 300 <= status < 400:
-            return Reply(Kind.INVALID, f"HTTP {status}: the server sends the client elsewhere; check its URL")
+            return Reply(Kind.ELSEWHERE, f"HTTP {status}: the server sends the client elsewhere")
         text = _message(body)
         return Reply(Kind.MISSING if text.startswith(NOT_FOUND_TEXTS) else Kind.UNKNOWN, f"HTTP {status} {text}")
 

@@ -14,7 +14,7 @@ from reefknot.wire import names
 from reefknot.wire.outcome import reason_text
 
 _METHODS = frozenset({Verb.NEW_GID, Verb.PREPARE, Verb.SUBMIT, Verb.ABORT, Verb.REGISTER})
-_INVALID = frozenset({names.JSONRPC_PARSE_ERROR, names.JSONRPC_INVALID_REQUEST, names.JSONRPC_METHOD_NOT_FOUND})
+_INVALID = frozenset({names.JSONRPC_PARSE_ERROR, names.JSONRPC_INVALID_REQUEST})
 
 
 class _Gid(msgspec.Struct):
@@ -71,6 +71,8 @@ class JsonRpcProtocol:
             return Reply(Kind.ONGOING, text)
         if error.code in _INVALID:
             return Reply(Kind.INVALID, text)
+        if error.code == names.JSONRPC_METHOD_NOT_FOUND:
+            return Reply(Kind.ELSEWHERE, text)
         kind = Kind.MISSING if text.startswith(NOT_FOUND_TEXTS) else Kind.UNKNOWN
         return Reply(kind, f"JSON-RPC error {error.code} {text}")
 

@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import (
     ClientConnectorError,
     ClientResponse,
+    ClientResponseError,
     ClientSession,
     ClientTimeout,
     ConnectionTimeoutError,
@@ -16,7 +17,7 @@ from aiohttp import (
 )
 from yarl import URL
 
-from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size
+from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size, check_status_line
 
 #: Connections at once; more requests wait for one, which counts towards their time.
 MOST_CONNECTIONS = 256
@@ -43,7 +44,7 @@ class AiohttpTransport:
         """Send it once and return the answer.
 
         Raises:
-            NotSent: no connection could be made.
+            NotSent: no connection could be made, or it is one of HTTP/2.
             Unreadable: the answer is too large, or compressed.
         """
         session = self._given or self._own()
@@ -61,6 +62,9 @@ class AiohttpTransport:
                 return Response(answer.status, await _read(answer))
         except _NOT_SENT as error:
             raise NotSent(str(error)) from error
+        except ClientResponseError as error:
+            check_status_line(error)
+            raise
 
     async def close(self) -> None:
         """Close the session that was made here."""

@@ -13,12 +13,13 @@ from urllib3.exceptions import (
     LocationValueError,
     NameResolutionError,
     NewConnectionError,
+    ProtocolError,
     SSLError,
 )
 from urllib3.util import SKIP_HEADER
 
 from reefknot.client.environment import Time
-from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size
+from reefknot.client.exchange import NotSent, Request, Response, check_head, check_size, check_status_line
 
 #: Connections to one host that are kept; more are made when more threads call at once.
 KEPT_CONNECTIONS = 32
@@ -74,7 +75,7 @@ class Urllib3Transport:
         """Send it once and return the answer.
 
         Raises:
-            NotSent: no connection could be made.
+            NotSent: no connection could be made, or it is one of HTTP/2.
             Unreadable: the answer is too large, or compressed.
         """
         until = self._time.monotonic() + request.timeout
@@ -96,6 +97,9 @@ class Urllib3Transport:
             )
         except _NOT_SENT as error:
             raise NotSent(str(error)) from error
+        except ProtocolError as error:
+            check_status_line(error)
+            raise
         except SSLError as error:
             if isinstance(error.args[0] if error.args else None, ssl.SSLCertVerificationError):
                 raise NotSent(str(error)) from error
