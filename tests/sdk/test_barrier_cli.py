@@ -80,6 +80,11 @@ def test_the_printed_table_is_right(place, capsys, table):
     assert (code, {finding["state"] for finding in found.values()}) == (0, {"ok"}), found
 
 
+def test_mariadb_is_mysql(capsys):
+    _, script = reefknot(capsys, "sql", "--db", "mysql")
+    assert reefknot(capsys, "sql", "--db", "mariadb") == (0, script)
+
+
 def test_a_missing_table_is_wrong(place, capsys):
     code, found = check(capsys, place, "--table", "nowhere")
     assert (code, list(found)) == (1, ["table"])
@@ -228,7 +233,8 @@ def test_clean_by_age_alone_has_to_be_asked_for(place, gids, capsys):
     ("url", "words"),
     [
         ("oracle://db", "use one of sqlite, postgres"),
-        ("sqlite:////nowhere/bank.db", "cannot connect to"),
+        ("sqlite:////nowhere/bank.db", "cannot connect to /nowhere/bank.db with"),
+        ("sqlite:///nowhere/bank.db", "cannot connect to nowhere/bank.db with"),
         ("postgres://127.0.0.1:1/x", "cannot connect to 127.0.0.1"),
         ("mysql://u:secret@127.0.0.1:1/x", "cannot connect to 127.0.0.1"),
     ],

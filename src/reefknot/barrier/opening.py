@@ -137,7 +137,7 @@ def split_url(url: str) -> SplitResult:
 
 def place_of(split: SplitResult) -> str:
     """The servers or the file of a URL, for messages, without the login."""
-    return split.netloc.rpartition("@")[2] or split.path
+    return split.netloc.rpartition("@")[2] or (split.path[1:] if split.scheme == "sqlite" else split.path)
 
 
 def postgres_url(url: str) -> str:

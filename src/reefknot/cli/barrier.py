@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _FAILED = 1
 _DAY = 86400
 _PAUSE_SECONDS = 0.05
-_DATABASES = [database.value for database in Database if database is not Database.MONGO]
+_DATABASES = {database.value: database for database in Database if database is not Database.MONGO} | {
+    "mariadb": Database.MYSQL
+}
 
 _TABLE = click.option("--table", default="", metavar="NAME", help="The table, if it has another name than DTM's.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -30,7 +32,7 @@ def barrier_group() -> None:
 
 
 @barrier_group.command()
-@click.option("--db", "database", type=click.Choice(_DATABASES), required=True, help="Whose SQL; MariaDB is mysql.")
+@click.option("--db", "database", type=click.Choice(list(_DATABASES)), required=True, help="Whose SQL.")
 @_TABLE
 def sql(database: str, table: str) -> None:
     """Print the statements that create the table.
@@ -42,7 +44,7 @@ def sql(database: str, table: str) -> None:
       reefknot barrier sql --db postgres | psql "$DATABASE_URL"
       reefknot barrier sql --db mysql --table shop.barrier | mysql shop
     """  # noqa: D301 - \b is click's mark for text that keeps its lines
-    click.echo(table_sql(Database(database), table), nl=False)
+    click.echo(table_sql(_DATABASES[database], table), nl=False)
 
 
 @barrier_group.command()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, metadata
 from importlib.resources import files
 from pkgutil import iter_modules
 from typing import Any, Protocol
@@ -128,8 +128,10 @@ def _module_of(url: str) -> Any:
         try:
             return import_module(f"{__name__}.{name}")
         except ModuleNotFoundError as error:
+            # Stores without a server of their own come with ours.
+            extra = name if name in (metadata("reefknot").get_all("Provides-Extra") or ()) else "server"
             missing = f"the store {name} needs the package {error.name}"
-            raise ConfigError(f"{missing}; pip install 'reefknot[all]'") from error
+            raise ConfigError(f"{missing}; pip install 'reefknot[{extra}]'") from error
     if (plugin := _plugins().get(scheme)) is not None:
         return plugin.load()
     raise ConfigError(f"there is no store {scheme!r}; {_suggestion(scheme)}use one of {_examples()}")

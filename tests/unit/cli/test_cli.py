@@ -316,6 +316,24 @@ def test_without_the_servers_libraries_the_command_says_what_to_install():
     assert done.stderr == "reefknot: the command line needs click; install it with: pip install 'reefknot[server]'\n"
 
 
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("postgres://db/reefknot", "asyncpg", "postgres"),
+        ("postgresql://db/reefknot", "asyncpg", "postgres"),
+        ("mariadb://root@db/reefknot", "asyncmy", "mysql"),
+        ("redis://db", "hiredis", "redis"),
+        ("sqlite:///reefknot.db", "apsw", "server"),
+    ],
+)
+def test_a_store_without_its_driver_names_the_extra(url, package, extra):
+    code = f"import sys; sys.modules[{package!r}] = None; from reefknot.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "serve", "--http-port", str(free_port()), "--grpc-port", "0"]
+    done = subprocess.run([*command, "--store", url], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert f"needs the package {package}; pip install 'reefknot[{extra}]'" in done.stderr
+
+
 def test_version_loads_no_server():
     """A light command must stay light: it is what scripts and probes call."""
     code = (
