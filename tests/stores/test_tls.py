@@ -130,6 +130,34 @@ async def test_postgres_under_another_name_is_refused(postgres_tls, files):
     await refused(f"{url}&sslmode=verify-full", ConfigError, "not accepted: Hostname mismatch.*'localhost'")
 
 
+async def test_postgres_believes_the_authorities_of_the_system(postgres_tls, files, monkeypatch):
+    url = f"{postgres_tls.url}?wait=20&sslrootcert=system"
+    await refused(url, ConfigError, "the server's certificate is not accepted: .*check sslmode")
+    monkeypatch.setenv("SSL_CERT_FILE", f"{files}/ca.pem")
+    await works(url)
+    await works(f"{url}&sslmode=verify-full")
+    elsewhere = url.replace("127.0.0.1", "localhost")
+    await refused(elsewhere, ConfigError, "not accepted: Hostname mismatch.*'localhost'")
+    await refused(f"{url}&sslmode=require", ConfigError, "sslrootcert=system needs sslmode=verify-full")
+    await refused(f"{url}&sslcrl={files}/ca.pem", ConfigError, "sslcrl has no effect with sslrootcert=system")
+
+    await postgres_tls_role(postgres_tls)
+    address = f"postgres://certified@127.0.0.1:{postgres_tls.port}/test?wait=20&schema=certified&sslrootcert=system"
+    await works(f"{address}&sslcert={files}/client.pem&sslkey={files}/client.key")
+    await refused(address, ConfigError, "requires a valid client certificate")
+    mixed = f"{address}&sslcert={files}/client.pem&sslkey={files}/server.key"
+    await refused(mixed, ConfigError, "sslcert, sslkey: cannot be used together")
+
+
+async def test_postgres_without_an_authority_says_what_to_add(postgres_tls, tmp_path, monkeypatch):
+    """As the service of deploy/: its home directory has no certificates."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    url = f"{postgres_tls.url}?wait=20&sslmode=verify-full"
+    await refused(
+        url, ConfigError, "root certificate file .* add sslrootcert=/path/of/the-authority.pem .*or sslrootcert=system"
+    )
+
+
 async def test_postgres_asks_for_the_clients_certificate(postgres_tls, files):
     await postgres_tls_role(postgres_tls)
     address = f"postgres://certified@127.0.0.1:{postgres_tls.port}/test?wait=20&schema=certified&sslmode=verify-full"
@@ -143,7 +171,8 @@ async def test_postgres_asks_for_the_clients_certificate(postgres_tls, files):
 
 async def postgres_tls_role(server):
     connection = await asyncpg.connect(f"{server.url.replace('postgres', 'postgresql', 1)}?sslmode=require")
-    await connection.execute("CREATE ROLE certified LOGIN")
+    if not await connection.fetchval("SELECT true FROM pg_roles WHERE rolname = 'certified'"):
+        await connection.execute("CREATE ROLE certified LOGIN")
     await connection.execute("GRANT CREATE ON DATABASE test TO certified")
     await connection.close()
 

@@ -30,12 +30,18 @@ def test_url_with_everything():
     url = "postgres://u%40x:p%2Fw@db:6543/a%20b?schema=s&pooler=1&connections=3&timeout=2.5&wait=0&sslmode=verify-full"
     location = parse_url(url)
     assert location.dsn == "postgresql://u%40x:p%2Fw@db:6543/a%20b?sslmode=verify-full"
-    assert location[1:] == ("db:6543/a b", "s", True, 3, 2.5, 0, False, 500, 300.0)
+    assert location[1:] == ("db:6543/a b", "s", True, 3, 2.5, 0, False, 500, 300.0, None)
+
+
+def test_the_authorities_of_the_system_need_nothing_of_the_driver():
+    location = parse_url("postgres://db/reefknot?sslrootcert=system&sslpassword=pw&target_session_attrs=read-write")
+    assert location.dsn == "postgresql://db/reefknot?target_session_attrs=read-write"
+    assert location.system_tls == ("", "", "pw")
 
 
 def test_url_with_the_least():
     location = parse_url("postgres://localhost/reefknot")
-    assert location[1:] == ("localhost:5432/reefknot", "public", False, 8, 5.0, 30.0, False, 500, 300.0)
+    assert location[1:] == ("localhost:5432/reefknot", "public", False, 8, 5.0, 30.0, False, 500, 300.0, None)
 
 
 @pytest.mark.parametrize(("options", "connections"), [("max_connections=5", 3), ("max_connections=40", 8)])

@@ -62,10 +62,14 @@ class Connector:
 
     Args:
         location: the database.
+
+    Raises:
+        ConfigError: the client's certificate cannot be used.
     """
 
     def __init__(self, location: Location) -> None:
         self.location = location
+        self._tls = location.system_tls and location.system_tls.context()
         self._failure = ""
         self._failed_at = 0.0
         self._demoted_at = float("-inf")
@@ -96,6 +100,7 @@ class Connector:
         try:
             connection = await asyncpg.connect(
                 location.dsn,
+                ssl=self._tls,
                 timeout=location.timeout,
                 statement_cache_size=0 if location.pooler else 100,
                 max_cached_statement_lifetime=0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -26,6 +27,35 @@ _LANES = 2
 _FILES = ("sslrootcert", "sslcert", "sslkey", "sslcrl")
 _LONGEST_IDENTIFIER = 63
 
+#: What ``sslrootcert`` is for the authorities that the machine trusts, and the options that go with it.
+_SYSTEM = "system"
+_WITH_SYSTEM = frozenset({"sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "target_session_attrs", "host"})
+
+
+class SystemTls(NamedTuple):
+    """TLS with a server whose certificate must be of an authority that the machine trusts.
+
+    ``certificate`` and ``key`` are the client's files, empty if it has none; ``password`` is that of the key.
+    """
+
+    certificate: str
+    key: str
+    password: str
+
+    def context(self) -> ssl.SSLContext:
+        """What a connection is encrypted with.
+
+        Raises:
+            ConfigError: the client's certificate cannot be used.
+        """
+        context = ssl.create_default_context()
+        if self.certificate:
+            try:
+                context.load_cert_chain(self.certificate, self.key or None, lambda: self.password)
+            except ssl.SSLError as error:
+                raise ConfigError(f"store URL: sslcert, sslkey: cannot be used together: {error.reason}") from error
+        return context
+
 
 class Location(NamedTuple):
     """Where the database is, and how to use it.
@@ -36,7 +66,7 @@ class Location(NamedTuple):
     needs them. A connection that is older than ``lifetime`` is replaced before its next use; 0 is
     never. ``timeout`` is the time for one command and for connecting, ``wait`` the time to wait for
     the server at opening; all three in seconds. ``own_clock``: time is this process's and not the
-    database's, for tests that move a clock.
+    database's, for tests that move a clock. ``system_tls`` takes the place of the driver's TLS options.
     """
 
     dsn: str
@@ -49,6 +79,7 @@ class Location(NamedTuple):
     own_clock: bool
     max_idle: int
     lifetime: float
+    system_tls: SystemTls | None
 
 
 def parse_url(url: str) -> Location:
@@ -66,8 +97,11 @@ def parse_url(url: str) -> Location:
     if not database or "/" in database:
         raise ConfigError(f"store URL: write postgres://user:password@host:port/database; {ESCAPES}")
     options = options_of(parts.query, (*_OWN_OPTIONS, *sorted(_DRIVER_OPTIONS)))
-    check_files(options, _FILES)
+    system_tls = _system_tls(options)
+    check_files(options, [name for name in _FILES if options.get(name) != _SYSTEM or name != "sslrootcert"])
     driver = {name: value for name, value in options.items() if name in _DRIVER_OPTIONS}
+    if system_tls is not None:
+        driver = {name: value for name, value in driver.items() if not name.startswith("ssl")}
     schema = options.get("schema") or "public"
     if len(schema.encode()) > _LONGEST_IDENTIFIER or "\0" in schema:
         raise ConfigError(f"store URL: schema must be a name of at most {_LONGEST_IDENTIFIER} bytes")
@@ -83,7 +117,22 @@ def parse_url(url: str) -> Location:
         own_clock=_choice(options, "clock", {"database": False, "process": True}),
         max_idle=int(_number(options, "max_idle", 500, lowest=0, highest=10_000)),
         lifetime=_number(options, "lifetime", 300, lowest=0, highest=31_536_000),
+        system_tls=system_tls,
     )
+
+
+def _system_tls(options: Mapping[str, str]) -> SystemTls | None:
+    """What ``sslrootcert=system`` asks for; None if it is a file or is not given. The driver does not know it."""
+    if options.get("sslrootcert") != _SYSTEM:
+        return None
+    # As in libpq: anybody can have a certificate of some public authority, so the name must be right.
+    if options.get("sslmode", "verify-full") != "verify-full":
+        raise ConfigError("store URL: sslrootcert=system needs sslmode=verify-full")
+    for name in sorted((options.keys() & _DRIVER_OPTIONS) - _WITH_SYSTEM):
+        raise ConfigError(
+            f"store URL: {name} has no effect with sslrootcert=system; name a file of authorities instead"
+        )
+    return SystemTls(options.get("sslcert", ""), options.get("sslkey", ""), options.get("sslpassword", ""))
 
 
 def _servers(hosts: str) -> str:

@@ -66,6 +66,10 @@ def filled(text: str, schema: str) -> str:
     return text.replace("{clock}", _CLOCK).replace("{schema}", quoted(schema))
 
 
+#: The driver looks for the authority's certificate in the home directory, and a service often has none.
+_ROOT_FIX = "add sslrootcert=/path/of/the-authority.pem to the store URL, or sslrootcert=system for a public authority"
+
+
 async def wait_for_server(connections: Connections, address: str, wait: float, clock: Clock) -> None:
     """Return when the server takes a command; log while it does not.
 
@@ -89,7 +93,8 @@ async def wait_for_server(connections: Connections, address: str, wait: float, c
             if certificate := refused_certificate(error):
                 raise ConfigError(f"PostgreSQL {address}: {certificate}; check sslmode and sslrootcert") from error
             if isinstance(error.__cause__, _REFUSALS):
-                raise ConfigError(f"PostgreSQL refuses: {error}; check the store URL") from error
+                fix = _ROOT_FIX if "root certificate file" in str(error) else "check the store URL"
+                raise ConfigError(f"PostgreSQL refuses: {error}; {fix}") from error
             left = until - clock.monotonic()
             if left <= 0:
                 raise
