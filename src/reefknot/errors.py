@@ -32,6 +32,18 @@ from typing import ClassVar
 _USER = re.compile(r"//.*@")
 
 
+def shown_url(url: str) -> str:
+    """A URL as it may stand in a log: what it says of its caller, and its query, may be secret.
+
+    Args:
+        url: any URL, also one of gRPC, which has no scheme.
+
+    Returns:
+        The URL without user, password and query.
+    """
+    return _USER.sub("//", url.partition("?")[0])
+
+
 class ReefknotError(Exception):
     """Something Reefknot reports on purpose.
 
@@ -56,9 +68,7 @@ class ReefknotError(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        # As text it gets into logs: what a URL says of its caller, and its query, may be secret.
-        url = _USER.sub("//", self.url.partition("?")[0])
-        where = {"gid": self.gid, "branch": self.branch_id, "url": url}
+        where = {"gid": self.gid, "branch": self.branch_id, "url": shown_url(self.url)}
         named = "  ".join(f"{name}: {value}" for name, value in where.items() if value)
         if not named and not self.advice:
             return self.what

@@ -121,12 +121,14 @@ class OpProgress(msgspec.Struct, frozen=True, array_like=True):
 class Progress(msgspec.Struct, frozen=True, array_like=True):
     """What is stored about the operations that were touched, by position.
 
+    ``error`` says why the last visit got no further, where no operation has an error that says it.
     ``unsettled_until_ms`` outlives the driver that learned of it: until then a call of a driver that
     vanished may still be running, whoever drives meanwhile.
     """
 
     ops: dict[int, OpProgress] = {}
     unsettled_until_ms: int = 0
+    error: str = ""
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -234,7 +236,10 @@ class KeyValue(msgspec.Struct, frozen=True):
 
 
 class Details(msgspec.Struct, frozen=True):
-    """A transaction with everything an operator may ask about it."""
+    """A transaction with everything an operator may ask about it.
+
+    ``error`` says why the last visit got no further, where no operation has an error that says it.
+    """
 
     id: int
     tx: Transaction
@@ -244,3 +249,4 @@ class Details(msgspec.Struct, frozen=True):
     finished_ms: int
     due_ms: int
     interval_seconds: int
+    error: str = ""

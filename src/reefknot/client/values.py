@@ -60,7 +60,10 @@ class BranchState(msgspec.Struct, frozen=True):
         url: what is called.
         status: ``prepared`` (not done yet), ``succeed`` or ``failed``.
         payload: what is sent.
-        changed_at: when the status changed last; None where the server does not say.
+        changed_at: when the server learned something of it last; None where the server does not say.
+        tries: calls that did not succeed; 0 where the server does not say, as DTM's own.
+        error: what the last of them came to; empty once one has succeeded. Over HTTP and JSON-RPC the
+            words FAILURE and ONGOING are in lower case in it.
     """
 
     branch_id: str
@@ -69,6 +72,8 @@ class BranchState(msgspec.Struct, frozen=True):
     status: Status
     payload: bytes = b""
     changed_at: datetime | None = None
+    tries: int = 0
+    error: str = ""
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -89,6 +94,10 @@ class Transaction(msgspec.Struct, frozen=True):
         parked: why it waits for an operator; empty if it does not.
         custom_data: the JSON text of its mode.
         query_prepared: whom the server asks about it.
+        attempts: visits in a row that ended with a failed call; 0 where the server does not say.
+        error: why the last visit got no further, where no branch's error says it: what the check-back
+            of a message or the call that resumes a workflow came to, or that a host is not called now
+            because it does not answer.
     """
 
     gid: str
@@ -105,6 +114,8 @@ class Transaction(msgspec.Struct, frozen=True):
     parked: str = ""
     custom_data: str = ""
     query_prepared: str = ""
+    attempts: int = 0
+    error: str = ""
 
     @property
     def ended(self) -> bool:

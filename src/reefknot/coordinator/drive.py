@@ -9,7 +9,7 @@ import msgspec
 from reefknot.coordinator.records import with_progress
 from reefknot.engine.commands import Backoff, Call, Command, Move, Retry, Settle
 from reefknot.engine.mode import Mode
-from reefknot.model import Failure, Ongoing, OpProgress, Outcome, Snapshot, Status, Success, Unknown
+from reefknot.model import BranchOp, Failure, Ongoing, OpProgress, Outcome, Snapshot, Status, Success, Unknown
 
 #: Errors are kept for the operator, not for programs: this much of one is enough to read.
 ERROR_CHARACTERS = 1_024
@@ -23,6 +23,22 @@ class End(msgspec.Struct, frozen=True):
     status: Status
     reason: str = ""
     trouble: str = ""
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """A call that failed and is made again.
+
+    Attributes:
+        op: what was called.
+        tries: calls that did not succeed, this one included.
+        error: what it came to.
+        first: whether nothing of this transaction had failed since something succeeded.
+    """
+
+    op: BranchOp
+    tries: int
+    error: str
+    first: bool
 
 
 class Drive:
@@ -39,6 +55,8 @@ class Drive:
         "deadline",
         "dirty",
         "epoch",
+        "error",
+        "failed",
         "gid",
         "grew",
         "mode",
@@ -85,6 +103,10 @@ class Drive:
         self.progressed = False
         self.pause_tries = 0
         self.trouble = ""
+        #: Why this visit gets no further, where no operation's error says it.
+        self.error = ""
+        #: What is to be told in the log once it is known when it is repeated.
+        self.failed: tuple[Failed, ...] = ()
         self.alert_url = ""
         #: The URL whose host gave no answer, if that is why this drive gives up.
         self.waits_for = ""
@@ -111,6 +133,8 @@ class Drive:
         moved = msgspec.structs.replace(tx, status=move.to, reason=move.reason or tx.reason, decided_ms=now_ms)
         self.s = Snapshot(moved, self.s.ops, self.s.unsettled_until_ms, self.s.unsettled_from_ms)
         self.moving = None
+        self.failed = ()
+        self.error = ""
         self.dirty = True
 
     def unsettled(self, until_ms: int) -> None:
@@ -133,7 +157,7 @@ class Drive:
     def busy(self, url: str) -> None:
         """The participant's host takes no further call now: come back after the same interval."""
         self.waits_for = url
-        self.trouble = "the participant's host does not answer; calls to it are rationed"
+        self.trouble = self.error = "the participant's host does not answer; calls to it are rationed"
         self.retry = self.retry or Retry(Backoff.KEEP)
 
     def answered(self, call: Call, outcome: Outcome, now_ms: int) -> None:
@@ -148,11 +172,20 @@ class Drive:
                 case Retry(Backoff.SOON):
                     self.called.discard((call.op.branch_id, call.op.op))
                     self.pause_tries = max(self.pause_tries, call.op.tries)
+                    self.failed += (Failed(call.op, call.op.tries, call.op.error, first=False),)
                 case Retry(backoff):
-                    self.grew = self.grew or backoff is Backoff.GROW
+                    if backoff is Backoff.GROW:
+                        self._note_failure(call)
                     self.retry = command
                 case _:
                     raise AssertionError(f"a mode cannot answer with {command}")
+
+    def _note_failure(self, call: Call) -> None:
+        before = self.s.tx.attempts
+        # A call that is no operation has no count of its own.
+        tries = call.op.tries if call.index >= 0 else before + 1
+        self.grew = True
+        self.failed += (Failed(call.op, tries, call.op.error, first=not before),)
 
     def _tried(self, call: Call, outcome: Outcome, now_ms: int) -> Call:
         match outcome:
@@ -168,6 +201,8 @@ class Drive:
         op = with_progress(op, done)
         if call.index >= 0:
             self._store(call.index, done)
+        else:
+            self.error = done.error
         return Call(op, call.index, call.post)
 
     def _settle(self, index: int, status: Status, error: str, now_ms: int) -> None:

@@ -28,9 +28,11 @@ _PROGRESS = msgspec.msgpack.Decoder(Progress)
 encode_body = _ENCODER.encode
 
 
-def encode_progress(ops: dict[int, OpProgress], unsettled_until_ms: int = 0) -> bytes:
+def encode_progress(ops: dict[int, OpProgress], unsettled_until_ms: int = 0, error: str = "") -> bytes:
     """The stored form of what is known; nothing takes no room."""
-    return _ENCODER.encode(Progress(ops, unsettled_until_ms)) if ops or unsettled_until_ms else b""
+    if not (ops or unsettled_until_ms or error):
+        return b""
+    return _ENCODER.encode(Progress(ops, unsettled_until_ms, error))
 
 
 def decode_progress(stored: bytes) -> Progress:
@@ -144,6 +146,7 @@ def details(mode: Mode, record: Record, retry_max_seconds: int) -> Details:
         finished_ms=record.finished_ms,
         due_ms=record.due_ms,
         interval_seconds=interval_seconds(seen.tx.body.retry_seconds, record.attempts, retry_max_seconds),
+        error="" if seen.tx.status.final else progress.error,
     )
 
 

@@ -20,6 +20,7 @@ from reefknot.callers.base import BranchCall
 from reefknot.clock import Clock
 from reefknot.coordinator.alerts import Alerts
 from reefknot.coordinator.drive import Drive, End
+from reefknot.coordinator.failures import Failures
 from reefknot.coordinator.hosts import Hosts
 from reefknot.coordinator.leases import Leases
 from reefknot.coordinator.records import encode_progress, snapshot
@@ -68,6 +69,7 @@ class Runner:
         self._hosts = hosts
         self._leases = leases
         self._alerts = alerts
+        self._failures = Failures(clock)
         self._clock = clock
         self._settings = settings
         self._owner = owner
@@ -137,6 +139,7 @@ class Runner:
         if drive.pause_tries:
             pause = min(PAUSE_SECONDS * 2.0 ** (drive.pause_tries - 1), PAUSE_SECONDS_MAX)
             drive.pause_tries = 0
+            self._failures.repeated(drive, self._store.now_ms() + round(pause * 1000))
             await self._clock.sleep(pause)
         if len(calls) == 1 and not drive.running:
             self._take_in(drive, calls[0], await self._call(drive, calls[0]))
@@ -254,6 +257,7 @@ class Runner:
         await self._record(drive, lease_ms=0, due_in_ms=NEVER_MS, parked=park.reason)
         tx = drive.s.tx
         self._observer.transaction_parked(tx.mode)
+        self._failures.parked(drive, park.reason)
         self._alerts.raised(tx.gid, tx.status, "", park.reason, drive.attempts)
         return End(tx.status, tx.reason, f"parked: {park.reason}")
 
@@ -276,6 +280,8 @@ class Runner:
         if most and drive.grew and attempts >= most:
             return await self._park(drive, Park(f"gave up after {attempts} failed visits; the last: {drive.trouble}"))
         await self._record(drive, lease_ms=0, due_in_ms=due_in_ms, attempts=attempts)
+        if drive.failed:
+            self._failures.repeated(drive, now_ms + due_in_ms)
         if drive.waits_for:
             self._hosts.wait_for(self._hosts.of(drive.waits_for), drive.gid)
         if drive.grew and attempts >= self._settings.alert_after_attempts:
@@ -334,7 +340,7 @@ class Runner:
             drive.epoch,
             drive.stored_status,
             tx.status,
-            encode_progress(drive.progress, self._unsettled_until(drive)),
+            encode_progress(drive.progress, self._unsettled_until(drive), drive.error),
             drive.attempts if attempts < 0 else attempts,
             tx.reason,
             parked,

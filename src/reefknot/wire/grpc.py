@@ -130,6 +130,7 @@ def transaction_message(details: Details) -> transactions_pb2.Transaction:
         custom_data=body.custom_data,
         query_prepared=body.query_prepared,
         interval_seconds=details.interval_seconds,
+        error=details.error,
         options=transactions_pb2.Options(
             wait=options.wait,
             timeout_seconds=options.timeout_seconds,

@@ -76,7 +76,10 @@ def list_reply(found: Iterable[Details], position: str) -> dict[str, Any]:
 
 
 def transaction_fields(details: Details) -> dict[str, Any]:
-    """One transaction as DTM shows it; empty fields are left out unless DTM always sends them."""
+    """One transaction as DTM shows it, with ``attempts`` and ``error``, which DTM does not have.
+
+    Empty fields are left out unless DTM always sends them.
+    """
     tx, body = details.tx, details.tx.body
     options = option_fields(body.options)
     ended = time_text(details.finished_ms)
@@ -97,6 +100,8 @@ def transaction_fields(details: Details) -> dict[str, Any]:
         "next_cron_interval": details.interval_seconds,
         "next_cron_time": time_text(details.due_ms),
         "owner": details.owner,
+        "attempts": tx.attempts,
+        "error": _shown_error(details.error),
         "ext_data": json_bytes({"parked": tx.parked}).decode() if tx.parked else "",
         **options,
     }
@@ -122,7 +127,7 @@ def option_fields(options: Options) -> dict[str, Any]:
 
 
 def branch_fields(details: Details) -> list[dict[str, Any]]:
-    """The operations as DTM's branch rows."""
+    """The operations as DTM's branch rows, with ``tries`` and ``error``, which DTM does not have."""
     return [_branch(number, op, details) for number, op in enumerate(details.ops, start=1)]
 
 
@@ -132,6 +137,8 @@ def _branch(number: int, op: BranchOp, details: Details) -> dict[str, Any]:
         "url": op.url,
         "bin_data": base64.b64encode(op.payload).decode(),
         "finish_time": time_text(op.changed_ms) if op.status.final else None,
+        "tries": op.tries,
+        "error": _shown_error(op.error),
     }
     return {key: value for key, value in fields.items() if value} | {
         "id": number,
@@ -142,6 +149,11 @@ def _branch(number: int, op: BranchOp, details: Details) -> dict[str, Any]:
         "create_time": time_text(created_ms),
         "update_time": time_text(op.changed_ms or created_ms),
     }
+
+
+def _shown_error(text: str) -> str:
+    """An error without the two words that DTM's clients look for in every answer of the server."""
+    return text.replace(names.FAILURE, names.FAILURE.lower()).replace(names.ONGOING, names.ONGOING.lower())
 
 
 def key_value_fields(entry: KeyValue) -> dict[str, Any]:

@@ -181,7 +181,9 @@ def _fields_request(verb: Verb, fields: Mapping[str, str]) -> bytes:
 
 def _transaction(found: Any) -> Transaction:
     branches = (
-        BranchState(op.branch_id, op.op, op.url, Status(op.status), op.payload, _time(op.changed_ms))
+        BranchState(
+            op.branch_id, op.op, op.url, Status(op.status), op.payload, _time(op.changed_ms), op.tries, op.error
+        )
         for op in found.ops
     )
     return Transaction(
@@ -199,6 +201,8 @@ def _transaction(found: Any) -> Transaction:
         parked=found.parked,
         custom_data=found.custom_data,
         query_prepared=found.query_prepared,
+        attempts=found.attempts,
+        error=found.error,
     )
 
 

@@ -66,6 +66,8 @@ class _Row(msgspec.Struct):
     status: str = ""
     bin_data: bytes = b""
     update_time: datetime | None = None
+    tries: int = 0
+    error: str = ""
 
 
 class _Found(msgspec.Struct):
@@ -83,6 +85,8 @@ class _Found(msgspec.Struct):
     ext_data: str = ""
     custom_data: str = ""
     query_prepared: str = ""
+    attempts: int = 0
+    error: str = ""
 
 
 class _Parked(msgspec.Struct):
@@ -217,7 +221,17 @@ def _message(body: bytes) -> str:
 
 def _transaction(found: _Found, rows: list[_Row] | tuple[()]) -> Transaction:
     branches = (
-        BranchState(row.branch_id, row.op, row.url, Status(row.status), row.bin_data, row.update_time) for row in rows
+        BranchState(
+            row.branch_id,
+            row.op,
+            row.url,
+            Status(row.status),
+            row.bin_data,
+            row.update_time,
+            row.tries,
+            row.error,
+        )
+        for row in rows
     )
     return Transaction(
         gid=found.gid,
@@ -234,4 +248,6 @@ def _transaction(found: _Found, rows: list[_Row] | tuple[()]) -> Transaction:
         parked=msgspec.json.decode(found.ext_data, type=_Parked).parked if found.ext_data else "",
         custom_data=found.custom_data,
         query_prepared=found.query_prepared,
+        attempts=found.attempts,
+        error=found.error,
     )

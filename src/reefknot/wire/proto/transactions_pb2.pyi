@@ -7,7 +7,7 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Transaction(_message.Message):
-    __slots__ = ("gid", "mode", "status", "reason", "result", "protocol", "created_ms", "updated_ms", "finished_ms", "due_ms", "owner", "attempts", "parked", "custom_data", "query_prepared", "ops", "options", "interval_seconds")
+    __slots__ = ("gid", "mode", "status", "reason", "result", "protocol", "created_ms", "updated_ms", "finished_ms", "due_ms", "owner", "attempts", "parked", "custom_data", "query_prepared", "ops", "options", "interval_seconds", "error")
     GID_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class Transaction(_message.Message):
     OPS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
     gid: str
     mode: str
     status: str
@@ -44,7 +45,8 @@ class Transaction(_message.Message):
     ops: _containers.RepeatedCompositeFieldContainer[BranchOp]
     options: Options
     interval_seconds: int
-    def __init__(self, gid: _Optional[str] = ..., mode: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., result: _Optional[str] = ..., protocol: _Optional[str] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., finished_ms: _Optional[int] = ..., due_ms: _Optional[int] = ..., owner: _Optional[str] = ..., attempts: _Optional[int] = ..., parked: _Optional[str] = ..., custom_data: _Optional[str] = ..., query_prepared: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[BranchOp, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., interval_seconds: _Optional[int] = ...) -> None: ...
+    error: str
+    def __init__(self, gid: _Optional[str] = ..., mode: _Optional[str] = ..., status: _Optional[str] = ..., reason: _Optional[str] = ..., result: _Optional[str] = ..., protocol: _Optional[str] = ..., created_ms: _Optional[int] = ..., updated_ms: _Optional[int] = ..., finished_ms: _Optional[int] = ..., due_ms: _Optional[int] = ..., owner: _Optional[str] = ..., attempts: _Optional[int] = ..., parked: _Optional[str] = ..., custom_data: _Optional[str] = ..., query_prepared: _Optional[str] = ..., ops: _Optional[_Iterable[_Union[BranchOp, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., interval_seconds: _Optional[int] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Options(_message.Message):
     __slots__ = ("wait", "timeout_seconds", "request_timeout_seconds", "retry_seconds", "retry_limit", "concurrent", "headers")
