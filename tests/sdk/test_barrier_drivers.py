@@ -24,6 +24,7 @@ from reefknot.barrier.statements import Database, table_sql
 from reefknot.errors import BarrierMissing, Invalid
 from sdk.barrier_business import administrator, prepare, run_script
 from sdk.barrier_connections import LIBRARIES, parts
+from sdk.barrier_scenes import Stage, done
 
 QUERY = {"trans_type": "saga", "gid": "g1", "branch_id": "01", "op": "action"}
 MESSAGE = {"trans_type": "msg", "gid": "g1", "branch_id": "00", "op": "msg"}
@@ -127,6 +128,63 @@ def test_autocommit_is_refused_by_async_drivers(request, name):
 
     asyncio.run(run())
     assert rows(database, url) == []
+
+
+async def in_pipeline(connection, asking):
+    """Ask, or work, in pipeline mode."""
+    async with contextlib.AsyncExitStack() as entered:
+        if isinstance(connection, psycopg.AsyncConnection):
+            await entered.enter_async_context(connection.pipeline())
+        else:
+            entered.enter_context(connection.pipeline())
+        return await done(asking())
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+@pytest.mark.parametrize("name", ["psycopg", "psycopg-async"])
+@pytest.mark.parametrize("method", ["passes", "call", "asked"])
+def test_pipeline_mode_is_refused(request, name, method, autocommit):
+    """There the count of an INSERT is -1, which was taken for a row in the way: the work was lost."""
+    library, database, url = own_library(request, name)
+    stage = Stage(LIBRARIES[name], url)
+    stage.change("DELETE FROM effect")
+
+    async def scene():
+        async with stage.idle() as connection:
+            await done(connection.set_autocommit(autocommit))
+            if method == "passes":
+                await stage.statement(connection, "BEGIN")
+            barrier = library.barrier(MESSAGE)
+            arguments = (stage.effect,) if method == "call" else ()
+            with pytest.raises(Invalid, match="pipeline mode"):
+                await in_pipeline(connection, lambda: getattr(barrier, method)(connection, *arguments))
+            assert barrier.reason is None
+            # A transaction of the caller's is left as it was.
+            inside = psycopg.pq.TransactionStatus.INTRANS if method == "passes" else psycopg.pq.TransactionStatus.IDLE
+            assert connection.info.transaction_status == inside
+            await stage.end(connection, "rollback")
+            # The work may use one.
+            await stage.call(barrier, connection, lambda one: in_pipeline(one, lambda: stage.effect(one)))
+
+    stage.run(scene)
+    assert rows(database, url) == [("g1", "msg", "msg")]
+    assert stage.effects() == ["g1"]
+
+
+@pytest.mark.parametrize("name", ["sqlalchemy-psycopg", "django-postgres"])
+def test_a_count_that_is_not_known_is_no_row_in_the_way(request, name):
+    """A pipeline below another library."""
+    library, database, url = own_library(request, name)
+    run_script(database, url, "DELETE FROM effect")
+    with library.idle() as connection:
+        if name == "django-postgres":
+            connection.ensure_connection()
+        raw = connection.connection if name == "django-postgres" else connection.connection.driver_connection
+        connection.rollback()
+        with raw.pipeline(), pytest.raises(Invalid, match="counts -1 rows"):
+            library.barrier(QUERY).call(connection, lambda one: library.work(one, ("g1", "01", "action")))
+        library.barrier(QUERY).call(connection, lambda one: library.work(one, ("g1", "01", "action")))
+    assert rows(database, url) == [("g1", "action", "action")]
 
 
 ENGINES = {

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NoReturn
 
 from reefknot.barrier.core import LocalTransactionOpen, NoLocalTransaction, Row
 from reefknot.barrier.statements import Database, Placeholder, statement
+from reefknot.errors import Invalid
 
 
 class Connection:
@@ -55,6 +56,20 @@ class Connection:
             f"this connection of {self.library} is inside a transaction, and one of the barrier's own is needed "
             f"here; commit or roll back first, or hand in another connection"
         )
+
+    def got_in(self, count: int) -> bool:
+        """Whether an INSERT of one row got it in, by the library's count of rows.
+
+        Raises:
+            Invalid: the library cannot tell, and that never means that a row is in the way.
+        """
+        if count not in (0, 1):
+            raise Invalid(
+                "connection",
+                f"of {self.library} counts {count} rows for an INSERT of one, so whether it was done is not known",
+                "hand in a connection that tells, outside of pipelines and batches",
+            )
+        return count == 1
 
 
 class Driver(Connection, ABC):
@@ -115,7 +130,7 @@ class SqlDriver(Driver):
     placeholder: ClassVar[Placeholder]
 
     def insert(self, row: Row, table: str) -> bool:
-        return self.execute(statement("insert", self.database, self.placeholder, table), row.values) == 1
+        return self.got_in(self.execute(statement("insert", self.database, self.placeholder, table), row.values))
 
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return self.fetch(statement("read", self.database, self.placeholder, table), row.key)
@@ -179,7 +194,8 @@ class AsyncSqlDriver(AsyncDriver):
     placeholder: ClassVar[Placeholder]
 
     async def insert(self, row: Row, table: str) -> bool:
-        return await self.execute(statement("insert", self.database, self.placeholder, table), row.values) == 1
+        insert = statement("insert", self.database, self.placeholder, table)
+        return self.got_in(await self.execute(insert, row.values))
 
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return await self.fetch(statement("read", self.database, self.placeholder, table), row.key)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import tuple_row
 
 from reefknot.barrier.drivers.base import AsyncDriver, AsyncSqlDriver, Connection, Driver, SqlDriver, plain
 from reefknot.barrier.statements import Database, Placeholder
+from reefknot.errors import Invalid
 
 
 class _Psycopg(Connection):
@@ -25,6 +26,19 @@ class _Psycopg(Connection):
     def idle(self) -> bool:
         """Whether no transaction is open."""
         return bool(self.connection.info.transaction_status == TransactionStatus.IDLE)
+
+    def refuse_pipeline(self) -> None:
+        """Refuse a connection in pipeline mode, in which the count of an INSERT is not there yet when it is needed.
+
+        Raises:
+            Invalid: it is.
+        """
+        if self.connection.info.pipeline_status != PipelineStatus.OFF:
+            raise Invalid(
+                "connection",
+                "is in pipeline mode, in which the answer of the database comes later",
+                "ask the barrier outside of connection.pipeline(); the work may use one inside",
+            )
 
     def transactional(self) -> bool:
         return not (self.connection.autocommit and self.idle)
@@ -49,7 +63,12 @@ class PsycopgDriver(_Psycopg, SqlDriver):
         with self.connection.cursor(row_factory=tuple_row) as cursor:
             return plain(cursor.execute(statement, parameters).fetchone())
 
+    def refuse_autocommit(self) -> None:
+        self.refuse_pipeline()
+        super().refuse_autocommit()
+
     def begin(self) -> None:
+        self.refuse_pipeline()
         if not self.idle:
             self.already_open()
         if self.connection.autocommit:
@@ -69,7 +88,12 @@ class AsyncPsycopgDriver(_Psycopg, AsyncSqlDriver):
             await cursor.execute(statement, parameters)
             return plain(await cursor.fetchone())
 
+    async def refuse_autocommit(self) -> None:
+        self.refuse_pipeline()
+        await super().refuse_autocommit()
+
     async def begin(self) -> None:
+        self.refuse_pipeline()
         if not self.idle:
             self.already_open()
         if self.connection.autocommit:
