@@ -63,11 +63,11 @@ class Stage:
     async def passes(self, barrier, connection, part=None):
         return await done(barrier.passes(connection, part=part))
 
-    async def call(self, barrier, connection, work):
+    async def call(self, barrier, connection, work, part=None):
         """``call`` with a work that is a coroutine function."""
         if self.library.asynchronous:
-            return await barrier.call(connection, work)
-        return barrier.call(connection, lambda connection: self.run(lambda: work(connection)))
+            return await barrier.call(connection, work, part=part)
+        return barrier.call(connection, lambda connection: self.run(lambda: work(connection)), part=part)
 
     async def effect(self, connection, gid="g1", op="action"):
         """The work: one row."""

@@ -410,8 +410,8 @@ def test_redis_and_a_database_in_one_handler(stages, redis):
         client.set(key, 100)
         for fails in (True, False):
             with contextlib.suppress(Conflict), stage.library.transaction() as connection:
-                assert barrier.passes(connection)
-                barrier.redis_adjust(client, key, -30)
+                assert barrier.passes(connection, part=1)
+                barrier.redis_adjust(client, key, -30, part=2)
                 if fails:
                     raise Conflict
         assert (barrier.reason, client.get(key)) == (Reason.REPEATED, b"70")

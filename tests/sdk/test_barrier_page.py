@@ -34,7 +34,7 @@ PLACES = {
 
 
 def test_every_snippet_is_run():
-    assert set(SNIPPETS) == {*PLACES, "Django", "Redis"}
+    assert set(SNIPPETS) == {*PLACES, "Django", "Redis", "Several databases"}
 
 
 def handler(name, place):
@@ -89,6 +89,22 @@ def test_snippet_of_redis(redis):
         for _ in range(2):
             out(QUERY | {"gid": gid})
         assert client.get("alice") == b"70"
+
+
+def test_snippet_of_several_databases(redis, postgres):
+    own, gid = f"page_{secrets.token_hex(4)}", secrets.token_hex(6)
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {own}")
+    url = postgres.url_of(own)
+    bank(Database.POSTGRES, url)
+    namespace = {"DATABASE": url, "REDIS": redis.url}
+    exec(compile(SNIPPETS["Several databases"], "barrier.md, Several databases", "exec"), namespace)
+    with redis_py.Redis.from_url(redis.url) as client:
+        client.set("stock", 10)
+        for name, op, left in (("buy", "action", (70, b"9")), ("buy_undo", "compensate", (100, b"10"))):
+            for _ in range(2):
+                namespace[name](QUERY | {"gid": gid, "op": op})
+            assert (balance(Database.POSTGRES, url), client.get("stock")) == left
 
 
 def test_snippet_of_django(tmp_path):

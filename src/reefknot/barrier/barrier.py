@@ -60,7 +60,8 @@ class Barrier(BranchCall):
             BarrierMissing: the table does not exist.
             BarrierCollision: the table takes this row for that of another operation.
             Invalid: no driver knows the connection; or the barrier was asked before, said True, and its row is
-                there: a second piece of work needs its ``part``, another attempt a new barrier.
+                there: a second piece of work needs its ``part``, another attempt a new barrier; or ``call`` or a
+                script of Redis counted its numbers in another database before, where each needs its ``part``.
         """
         driver = driver_of(connection)
         driver.refuse_autocommit()
@@ -84,6 +85,7 @@ class Barrier(BranchCall):
             TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
                 What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
+            Invalid: without a part, the barrier was asked in another database or Redis before; or as ``passes``.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = driver_of(connection)
@@ -117,7 +119,14 @@ class Barrier(BranchCall):
             raise asking_failed(self.branch)
 
     def redis_adjust(
-        self, client: Any, key: str, amount: int, *, expire: float | timedelta = redis.EXPIRE_SECONDS, prefix: str = ""
+        self,
+        client: Any,
+        key: str,
+        amount: int,
+        *,
+        expire: float | timedelta = redis.EXPIRE_SECONDS,
+        prefix: str = "",
+        part: int | None = None,
     ) -> bool:
         """Add to a number in Redis, once: the barrier, the check and the change are one script.
 
@@ -130,18 +139,22 @@ class Barrier(BranchCall):
             amount: what to add; negative to take away.
             expire: seconds, or a timedelta, for which the barrier remembers the call.
             prefix: of the barrier's keys. On Redis Cluster give ``key`` and this the same hash tag.
+            part: which piece of work of the handler it is, as ``call``.
 
         Returns:
             True: done now. False: there was nothing to do; ``reason`` says why.
 
         Raises:
             Failure: there is no such key, or too little in it; or as ``call``. Nothing was changed.
+            Invalid: an argument is none; or as ``call``.
         """
         redis.refuse_async(client)
-        planned = redis.adjusting(self.branch, self._last + 1, key, amount, expire, prefix)
+        place = Place.of(client, redis.address(client, prefix))
+        number = self._number_in_redis(place, part)
+        planned = redis.adjusting(self.branch, number, key, amount, expire, prefix)
         reason, _ = redis.adjusted(redis.evaluate(client, planned), key)
-        ran = self._said_by_redis(reason)
-        self._refuse_late_message()
+        ran = self._said_by_redis(place, part, reason)
+        self._refuse_late_message(part)
         return ran
 
     def script(
@@ -153,6 +166,7 @@ class Barrier(BranchCall):
         *,
         expire: float | timedelta = redis.EXPIRE_SECONDS,
         prefix: str = "",
+        part: int | None = None,
     ) -> Any:
         """Run a Lua script in Redis, once: the barrier and the script are one script.
 
@@ -164,32 +178,37 @@ class Barrier(BranchCall):
             args: its arguments.
             expire: as ``redis_adjust``.
             prefix: as ``redis_adjust``.
+            part: as ``redis_adjust``.
 
         Returns:
             What the script returned; None if it was not run, and ``reason`` says why.
 
         Raises:
             Failure: the script refused; or as ``call``.
+            Invalid: as ``redis_adjust``.
         """
         redis.refuse_async(client)
-        planned = redis.running(self.branch, self._last + 1, lua, keys, args, expire, prefix)
+        place = Place.of(client, redis.address(client, prefix))
+        number = self._number_in_redis(place, part)
+        planned = redis.running(self.branch, number, lua, keys, args, expire, prefix)
         reason, result = redis.ran(redis.evaluate(client, planned))
-        self._said_by_redis(reason)
-        self._refuse_late_message()
+        self._said_by_redis(place, part, reason)
+        self._refuse_late_message(part)
         return result
 
-    def _passes(self, driver: Driver, part: int | None = None) -> bool:
+    def _passes(self, driver: Driver, part: int | None = None, *, counting: bool = False) -> bool:
         number = self._number(part)
         table = self._table_of(driver.database)
         passing = procedure.passing(self.branch, number, table, driver.database)
         if part is not None:
             return self._said_of_part(part, self._run(driver, passing))
         place = Place.of(driver.connection, driver.place(table))
+        self._refuse_elsewhere(place, counting=counting)
         self._refuse_another(place, _inside)
         return self._said_in(place, number, self._run(driver, passing))
 
     def _passes_in_time(self, driver: Driver, part: int | None) -> bool:
-        passed = self._passes(driver, part)
+        passed = self._passes(driver, part, counting=True)
         self._refuse_late_message(part)
         return passed
 

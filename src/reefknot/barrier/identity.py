@@ -82,6 +82,8 @@ class BranchCall:
         self._parts: set[int] = set()
         # The last question in each database, where it is not known here how its transaction ended.
         self._open: list[Asked] = []
+        # Where the numbers are counted: the database of the last ``call``, or the Redis of the last script.
+        self._counted: Place | None = None
 
     @classmethod
     def from_query(cls, query: Mapping[str, str], *, table: str = "") -> Self:
@@ -139,6 +141,29 @@ class BranchCall:
             raise Invalid("part", "is missing: this handler gives its pieces of work numbers", "give one each time")
         return number
 
+    def _refuse_elsewhere(self, place: Place, *, counting: bool) -> None:
+        """Refuse to go on in another database with numbers that are counted in one.
+
+        In another order, an undo would look for the numbers in the wrong databases and find nothing to undo.
+
+        Args:
+            place: where the barrier is asked now.
+            counting: whether a number is counted there, as ``call`` and the scripts of Redis do.
+
+        Raises:
+            Invalid: the barrier counts elsewhere; or it is to count here and was asked elsewhere.
+        """
+        others = [earlier.place for earlier in self._open] if counting else []
+        if self._counted is not None:
+            others.append(self._counted)
+        if not all(other.same(place) for other in others):
+            raise Invalid(
+                "part",
+                f"is missing: branch {self.branch.branch_id} of {self.branch.gid} has asked this barrier in another "
+                "database or Redis, as far as the connections tell",
+                "name each piece of work, by the same number in the operation that undoes it: part=1, part=2",
+            )
+
     def _refuse_another(self, place: Place, inside: Callable[[Any], bool]) -> None:
         """Refuse to wait for a row that another connection of this program has not committed.
 
@@ -164,9 +189,22 @@ class BranchCall:
         self.reason = reason
         return reason is Reason.RUN
 
-    def _said_by_redis(self, reason: Reason) -> bool:
+    def _number_in_redis(self, place: Place, part: int | None) -> int:
+        """The number of the next script.
+
+        Raises:
+            Invalid: as ``_refuse_elsewhere`` and ``_number``.
+        """
+        if part is None:
+            self._refuse_elsewhere(place, counting=True)
+        return self._number(part)
+
+    def _said_by_redis(self, place: Place, part: int | None, reason: Reason) -> bool:
         """Note an answer that nothing takes back; whether the operation runs."""
+        if part is not None:
+            return self._said_of_part(part, reason)
         self._last += 1
+        self._counted = place
         self.reason = reason
         return reason is Reason.RUN
 
@@ -195,7 +233,8 @@ class BranchCall:
     def _settled(self, part: int | None) -> None:
         """The transaction of the last question is committed."""
         if part is None:
-            self._forget(self._open[-1].place)
+            self._counted = self._open[-1].place
+            self._forget(self._counted)
 
     def _take_back(self, part: int | None) -> None:
         """Give the number of the last question back: its row was rolled back, or must be found if it was not."""

@@ -50,6 +50,15 @@ def is_client(connection: object) -> bool:
     return bool(packages & _LIBRARIES)
 
 
+def address(client: Any, prefix: str) -> object:
+    """What clients have in common that mean the same keys by a name and this prefix; None if that cannot be told."""
+    options = getattr(getattr(client, "connection_pool", None), "connection_kwargs", {})
+    socket, host = options.get("path"), options.get("host")
+    if not socket and not host:  # of a cluster, or behind Sentinel
+        return None
+    return "redis", socket or (host, options.get("port", 6379)), options.get("db") or 0, prefix
+
+
 def is_async(client: Any) -> bool:
     """Whether the client's calls are awaited."""
     return inspect.iscoroutinefunction(client.execute_command)

@@ -8,6 +8,7 @@ from typing import Any
 
 from reefknot.barrier import Barrier, LocalTransactionOpen
 from reefknot.barrier.drivers import driver_of
+from reefknot.barrier.identity import Place
 from reefknot.compat.dtmcli.servers import note_spelling, old_errors
 from reefknot.errors import ReefknotError
 from reefknot.model import Op
@@ -51,6 +52,9 @@ class _CursorBarrier(Barrier):
             raise
         self._finish(driver, passed, lambda: work(cursor))
         return passed
+
+    def _refuse_elsewhere(self, place: Place, *, counting: bool) -> None:
+        """Allow it: the old client has one sequence of numbers for all databases, and no other way to name them."""
 
 
 class BranchBarrier:
