@@ -395,3 +395,62 @@ async def until_it_waits(connection, moment, worked):
         while moment == "commit" and connection.in_transaction:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
+
+
+@contextlib.asynccontextmanager
+async def autocommitting(stage):
+    """A connection on which a statement outside of any transaction is committed at once."""
+    async with stage.idle() as connection:
+        if hasattr(connection, "set_autocommit"):
+            await connection.set_autocommit(True)
+        yield connection
+
+
+@pytest.mark.parametrize("name", ["asyncpg", "asyncpg-pool", "psycopg-async"])
+@pytest.mark.parametrize("method", ["call", "asked"])
+def test_a_call_that_is_interrupted_as_it_begins_leaves_no_transaction_open(stages, name, method):
+    """What is done next on the connection would be in a transaction that nobody knows of, and nobody commits."""
+    stage = stages(name)
+
+    async def scene():
+        for turn in range(6):
+            async with autocommitting(stage) as connection:
+                barrier = stage.barrier(f"late-{turn}", "msg", "msg", "00")
+                arguments = (stage.effect,) if method == "call" else ()
+                calling = asyncio.ensure_future(getattr(barrier, method)(connection, *arguments))
+                for _ in range(turn):
+                    await asyncio.sleep(0)
+                calling.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Failure):
+                    await calling
+                await stage.effect(connection, f"next-{turn}")
+                assert f"next-{turn}" in stage.effects()
+
+    stage.run(scene)
+
+
+class Interrupted(sqlite3.Connection):
+    """Ctrl-C as it rolls back, once."""
+
+    pressed = False
+
+    def execute(self, statement, *parameters):
+        if statement == "ROLLBACK" and not self.pressed:
+            self.pressed = True
+            raise KeyboardInterrupt
+        return super().execute(statement, *parameters)
+
+
+def test_a_rollback_that_is_interrupted_is_done_all_the_same(stages):
+    stage = stages("sqlite3")
+
+    def work(connection):
+        stage.library.work(connection, ("g1", "01", "action"))
+        raise ZeroDivisionError
+
+    with contextlib.closing(sqlite3.connect(stage.url, factory=Interrupted)) as connection:
+        with pytest.raises(KeyboardInterrupt):
+            stage.barrier().call(connection, work)
+        assert connection.pressed
+        assert not connection.in_transaction
+    assert (stage.rows(), stage.effects()) == ([], [])

@@ -222,7 +222,7 @@ class OddCommit(sqlite3.Connection):
 
 
 @pytest.mark.parametrize("how", ["before", "after", "broken"])
-def test_commit_that_raises_is_looked_into(how, server, shop, bank):
+def test_commit_that_raises_is_looked_into(how, server, shop, bank, caplog):
     connection = sqlite3.connect(shop.path, factory=OddCommit)
     msg = Client(server.url).msg().send(bank.url("/in"))
     wanted = {"before": sqlite3.OperationalError, "broken": OutcomeUnknown}.get(how)
@@ -233,6 +233,7 @@ def test_commit_that_raises_is_looked_into(how, server, shop, bank):
     server.settle()
     if how == "after":
         assert (server.status(msg.gid), shop.balance, delivered(bank)) == ("succeed", 70, ["action"])
+        assert "disk I/O error" in caplog.text
     elif how == "before":
         assert (server.status(msg.gid), shop.balance, delivered(bank)) == ("failed", 100, [])
     else:
@@ -240,6 +241,42 @@ def test_commit_that_raises_is_looked_into(how, server, shop, bank):
         assert "the server asks back" in str(caught.value)
         assert server.status(msg.gid) == "prepared"
         assert (in_the_end(server, msg.gid), shop.balance, delivered(bank)) == ("failed", 100, [])
+    connection.close()
+
+
+class CtrlC(sqlite3.Connection):
+    """A connection at which somebody presses Ctrl-C: before this statement is executed, or after it."""
+
+    at, after = "", False
+
+    def execute(self, statement, *parameters):
+        if statement != self.at:
+            return super().execute(statement, *parameters)
+        self.at = ""
+        if self.after:
+            super().execute(statement)
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("at", "after", "ends"),
+    [("COMMIT", False, ("failed", 100)), ("COMMIT", True, ("succeed", 70)), ("ROLLBACK", False, ("failed", 100))],
+)
+def test_interruption_at_the_end_leaves_no_transaction_open(at, after, ends, server, shop, bank):
+    connection = sqlite3.connect(shop.path, factory=CtrlC)
+    msg = Client(server.url).msg().send(bank.url("/in"))
+    with pytest.raises(KeyboardInterrupt) as caught, msg.committing(connection, ask=bank.url("/asked")) as tx:
+        tx.execute(PAY)
+        connection.at, connection.after = at, after
+        if at == "ROLLBACK":
+            raise ZeroDivisionError
+    assert connection.at == ""
+    assert not connection.in_transaction
+    assert "the server asks back" in caught.value.__notes__[0]
+    assert (server.status(msg.gid), delivered(bank)) == ("prepared", [])
+    # What is done next on the connection is no part of it.
+    connection.commit()
+    assert (in_the_end(server, msg.gid), shop.balance) == ends
     connection.close()
 
 

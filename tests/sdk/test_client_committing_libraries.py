@@ -130,3 +130,54 @@ def test_both_or_neither(server, business):
     assert business.effects(prefix) == [("done", "00", "msg")]
     reasons = {gid: reason for gid, *_, reason in business.rows(prefix)}
     assert reasons == {"done": "msg", "failed": "rollback"}
+
+
+@pytest.mark.parametrize(
+    "business", [name for name, library in LIBRARIES.items() if library("").asynchronous], indirect=True
+)
+def test_task_that_is_cancelled_as_it_leaves_the_block_leaves_no_half(server, business):
+    """The work waits in a transaction for nobody; what is committed next on the connection does not take it along."""
+    library, gid = business.library, f"cancelled-{secrets.token_hex(4)}"
+
+    async def pay(client, connection):
+        msg = client.msg(gid).send(bank.url("/in"))
+        async with msg.committing(connection, ask=bank.url("/asked"), table=business.table) as tx:
+            await library.work(tx, (gid, "00", "msg"))
+            asyncio.get_running_loop().call_soon(asyncio.current_task().cancel)
+
+    async def scene():
+        async with AsyncClient(server.url) as client, library.idle() as connection:
+            with pytest.raises(asyncio.CancelledError) as caught:
+                await asyncio.ensure_future(pay(client, connection))
+            # A library may have closed the connection.
+            with contextlib.suppress(Exception):
+                await library.end(connection, "commit")
+        return caught.value.__notes__
+
+    with Participant() as bank:
+        [note] = asyncio.run(scene())
+        assert len(bank.calls) == 0
+    assert "the server asks back" in note
+    assert server.status(gid) == "prepared"
+    assert (business.effects(gid), business.rows(gid)) == ([], [])
+
+
+@pytest.mark.parametrize("business", ["django-sqlite", "django-postgres"], indirect=True)
+def test_hook_that_fails_after_the_commit_is_heard_and_the_message_sent(server, business, caplog):
+    from django.db import transaction
+
+    library, gid = business.library, f"hook-{secrets.token_hex(4)}"
+
+    def hook():
+        raise ZeroDivisionError("in the hook")
+
+    with Participant() as bank, Client(server.url) as client, library.idle() as connection:
+        msg = client.msg(gid, wait=True).send(bank.url("/in"))
+        with msg.committing(connection, ask=bank.url("/asked"), table=business.table) as tx:
+            library.work(tx, (gid, "00", "msg"))
+            transaction.on_commit(hook, using=library.alias)
+        assert len(bank.calls) == 1
+    [record] = [record for record in caplog.records if record.name == "reefknot.client"]
+    assert (record.levelname, record.exc_info[0]) == ("ERROR", ZeroDivisionError)
+    assert server.status(gid) == "succeed"
+    assert len(business.effects(gid)) == 1

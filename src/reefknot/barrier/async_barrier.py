@@ -260,6 +260,10 @@ class AsyncBarrier(BranchCall):
         except Exception:
             if isinstance(error, Exception):
                 raise
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await driver.rollback()
+            raise
 
     @staticmethod
     async def _commit(driver: AsyncDriver) -> None:

@@ -258,6 +258,10 @@ class Barrier(BranchCall):
         except Exception:
             if isinstance(error, Exception):
                 raise
+        except BaseException:
+            with contextlib.suppress(Exception):
+                driver.rollback()
+            raise
 
     @staticmethod
     def _commit(driver: Driver) -> None:

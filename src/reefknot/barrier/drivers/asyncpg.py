@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,10 +40,14 @@ class AsyncpgDriver(AsyncSqlDriver):
         row = await self.connection.fetchrow(statement, *parameters)
         return None if row is None else plain(tuple(row))
 
-    async def begin(self) -> None:
-        if self.transactional():
-            self.already_open()
-        await self.connection.execute("BEGIN")
+    async def start(self) -> None:
+        try:
+            await self.connection.execute("BEGIN")
+        except BaseException:
+            # The connection knows what became of it only after the next statement.
+            with contextlib.suppress(Exception):
+                await self.connection.execute("ROLLBACK")
+            raise
 
     async def commit(self) -> None:
         await self.connection.execute("COMMIT")

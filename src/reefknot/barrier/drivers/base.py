@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -107,13 +108,25 @@ class Driver(Connection, ABC):
         """``inside``, if need be with the help of the database."""
         return self.inside()
 
-    @abstractmethod
     def begin(self) -> None:
-        """Begin a transaction.
+        """Begin a transaction. If this raises, none is left open that was not open before.
 
         Raises:
             LocalTransactionOpen: one is open already.
         """
+        if self.asked_inside():
+            self.already_open()
+        try:
+            self.start()
+        except BaseException:
+            # Interrupted, or without an answer in time: the database may have begun all the same.
+            with contextlib.suppress(Exception):
+                self.rollback()
+            raise
+
+    @abstractmethod
+    def start(self) -> None:
+        """Begin a transaction where none is open."""
 
     def commit(self) -> None:
         """Commit it. If this raises, whether it is committed is not known."""
@@ -171,13 +184,25 @@ class AsyncDriver(Connection, ABC):
         """``address``, if need be with the help of the database."""
         return self.address(table)
 
-    @abstractmethod
     async def begin(self) -> None:
-        """Begin a transaction.
+        """Begin a transaction. If this raises, none is left open that was not open before.
 
         Raises:
             LocalTransactionOpen: one is open already.
         """
+        if self.inside():
+            self.already_open()
+        try:
+            await self.start()
+        except BaseException:
+            # Interrupted, or without an answer in time: the database may have begun all the same.
+            with contextlib.suppress(Exception):
+                await self.rollback()
+            raise
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Begin a transaction where none is open."""
 
     async def commit(self) -> None:
         """Commit it. If this raises, whether it is committed is not known."""

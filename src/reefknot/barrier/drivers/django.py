@@ -54,9 +54,7 @@ class DjangoDriver(SqlDriver):
 
     # What an atomic block has to remember stands in the connection, so another object may end it.
 
-    def begin(self) -> None:
-        if self.transactional():
-            self.already_open()
+    def start(self) -> None:
         transaction.atomic(using=self.connection.alias).__enter__()
 
     def commit(self) -> None:

@@ -67,9 +67,7 @@ class MongoDriver(_Mongo, Driver):
     def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return _document(self.collection(table).find_one(self.upsert(row)["filter"], session=self.connection))
 
-    def begin(self) -> None:
-        if self.transactional():
-            self.already_open()
+    def start(self) -> None:
         self.connection.start_transaction()
 
     def commit(self) -> None:
@@ -88,9 +86,7 @@ class AsyncMongoDriver(_Mongo, AsyncDriver):
     async def read(self, row: Row, table: str) -> tuple[str, ...] | None:
         return _document(await self.collection(table).find_one(self.upsert(row)["filter"], session=self.connection))
 
-    async def begin(self) -> None:
-        if self.transactional():
-            self.already_open()
+    async def start(self) -> None:
         await self.connection.start_transaction()
 
     async def commit(self) -> None:

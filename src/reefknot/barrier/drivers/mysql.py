@@ -113,9 +113,7 @@ class MySqlDriver(_MySql, SqlDriver):
             return True
         return False
 
-    def begin(self) -> None:
-        if self.asked_inside():
-            self.already_open()
+    def start(self) -> None:
         with closing(self.connection.cursor()) as cursor:
             cursor.execute("START TRANSACTION")
 
@@ -139,9 +137,7 @@ class AsyncMySqlDriver(_MySql, AsyncSqlDriver):
             return (*self.server, await self.fetch("SELECT DATABASE()", ()))
         return known
 
-    async def begin(self) -> None:
-        if self.inside():
-            self.already_open()
+    async def start(self) -> None:
         await self.connection.begin()
 
 

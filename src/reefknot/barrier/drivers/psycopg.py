@@ -69,9 +69,10 @@ class PsycopgDriver(_Psycopg, SqlDriver):
 
     def begin(self) -> None:
         self.refuse_pipeline()
-        if not self.idle:
-            self.already_open()
-        if self.connection.autocommit:
+        super().begin()
+
+    def start(self) -> None:
+        if self.connection.autocommit or self.connection.closed:
             self.connection.execute("BEGIN")
 
 
@@ -94,9 +95,10 @@ class AsyncPsycopgDriver(_Psycopg, AsyncSqlDriver):
 
     async def begin(self) -> None:
         self.refuse_pipeline()
-        if not self.idle:
-            self.already_open()
-        if self.connection.autocommit:
+        await super().begin()
+
+    async def start(self) -> None:
+        if self.connection.autocommit or self.connection.closed:
             await self.connection.execute("BEGIN")
 
 

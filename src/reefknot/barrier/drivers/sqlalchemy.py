@@ -107,15 +107,9 @@ class SqlAlchemyDriver(_SqlAlchemy, SqlDriver):
         row = self._core.execute(text(statement), _named(parameters)).first()
         return None if row is None else plain(tuple(row))
 
-    def begin(self) -> None:
-        if self.connection.in_transaction():
-            self.already_open()
+    def start(self) -> None:
         self.connection.begin()
-        try:
-            self.refuse_autocommit()
-        except BaseException:
-            self.connection.rollback()
-            raise
+        self.refuse_autocommit()
 
     def commit(self) -> None:
         core = self._core
@@ -140,9 +134,7 @@ class AsyncSqlAlchemyDriver(_SqlAlchemy, AsyncSqlDriver):
         row = (await core.execute(text(statement), _named(parameters))).first()
         return None if row is None else plain(tuple(row))
 
-    async def begin(self) -> None:
-        if self.connection.in_transaction():
-            self.already_open()
+    async def start(self) -> None:
         await self.connection.begin()
 
     async def commit(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -114,13 +113,10 @@ class SqliteDriver(_Sqlite, SqlDriver):
             cursor.row_factory = None  # the connection's would make anything of the row
             return plain(cursor.execute(statement, parameters).fetchone())
 
-    def begin(self) -> None:
-        if self.mode.always_open:
-            return
-        if self.raw.in_transaction:
-            self.already_open()
-        # The barrier writes first: a transaction that begins by reading could fail to become a writing one.
-        self.connection.execute("BEGIN IMMEDIATE").close()
+    def start(self) -> None:
+        if not self.mode.always_open:
+            # The barrier writes first: a transaction that begins by reading could fail to become a writing one.
+            self.connection.execute("BEGIN IMMEDIATE").close()
 
     # In the mode autocommit=True, commit() and rollback() of the connection do nothing.
 
@@ -167,16 +163,12 @@ class AioSqliteDriver(_Sqlite, AsyncSqlDriver):
             return plain(await cursor.fetchone())
 
     async def begin(self) -> None:
-        if (await self.mode()).always_open:
-            return
-        if self.connection.in_transaction:
-            self.already_open()
-        try:
-            await (await self.connection.execute("BEGIN IMMEDIATE")).close()
-        except asyncio.CancelledError:
-            # The thread goes on with it, and may be waiting for its turn to write.
-            await self.rollback()
-            raise
+        if not (await self.mode()).always_open:
+            await super().begin()
+
+    async def start(self) -> None:
+        # If this is cancelled, the thread goes on with it and may be waiting for its turn to write: so does a rollback.
+        await (await self.connection.execute("BEGIN IMMEDIATE")).close()
 
     async def commit(self) -> None:
         if (await self.mode()).always_open:

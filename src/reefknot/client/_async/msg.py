@@ -129,7 +129,9 @@ class AsyncMsg:
         dies, or if nobody can say whether the commit happened, the server asks ``ask``.
 
         A submit without an answer raises nothing: the message is prepared and its row committed, so the server
-        delivers it; ``outcome.status`` is then ``prepared``. With ``wait=True`` it raises.
+        delivers it; ``outcome.status`` is then ``prepared``. With ``wait=True`` it raises. What the commit raises
+        although it happened (a hook of Django's ``on_commit``) is logged only. Whoever is cancelled while the
+        commit is under way hears that; nothing is sent, and the server asks.
 
         Args:
             connection: of any library the barrier knows, without an open transaction. The block gets it back.

@@ -10,6 +10,10 @@ The order, and what a failure at each place comes to:
     5  find the row, commit       likewise: the work may have ended the transaction, and a COMMIT be none
     6  submit the message         it is prepared: the server asks back and delivers it
 
+Whoever is interrupted (a task that is cancelled, Ctrl-C) at 5 does not wait for answers: rolled back, if there is
+anything left to roll back, and the server asks. What is raised after a COMMIT that happened, by a hook of Django's
+``on_commit`` for example, is logged, and the message is sent.
+
 Even an error before the work is a reason to ask: an earlier run with the same gid may have committed and
 died. A process that dies anywhere leaves it to the server, which asks back and finds the row, or makes sure
 that it can never be written.
@@ -26,6 +30,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from reefknot.barrier import Barrier, Reason
 from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import driver_of
+from reefknot.barrier.drivers.base import Driver
 from reefknot.barrier.kept import check_row
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
@@ -101,7 +106,11 @@ class Committing(Generic[Connection]):
                 raise OutcomeUnknown(what, gid=gid, advice=_SERVER_ASKS) from problem
             if not committed:
                 raise
+            _log.error("msg %s: raised after the local transaction was committed", self._msg.gid, exc_info=problem)
             return
+        except BaseException as interruption:
+            self._interrupted(driver, interruption)
+            raise
         _submit(self._msg)
 
     def _settle(self, error: BaseException) -> bool | None:
@@ -111,8 +120,9 @@ class Committing(Generic[Connection]):
             True: it committed, and the message is submitted. False: it never will, and the message is dropped.
             None: the table cannot be asked; neither submitted nor dropped.
         """
+        driver = driver_of(self._connection)
         try:
-            driver_of(self._connection).rollback()
+            driver.rollback()
             self._barrier().asked(self._connection)
         except Failure:
             _drop(self._msg, error)
@@ -120,8 +130,17 @@ class Committing(Generic[Connection]):
         except Exception as problem:  # noqa: BLE001 - the connection may be broken in any way; the error goes on
             _log.warning("msg %s: the barrier's table cannot be asked: %r", self._msg.gid, problem)
             return None
+        except BaseException as interruption:
+            self._interrupted(driver, interruption)
+            raise
         _submit(self._msg)
         return True
+
+    def _interrupted(self, driver: Driver, interruption: BaseException) -> None:
+        """Leave no transaction open behind one who does not want to wait for more."""
+        with contextlib.suppress(Exception):
+            driver.rollback()
+        _explain(self._msg, interruption, None)
 
     def _decided_before(self, reason: Reason | None) -> None:
         """The barrier's row is there already: by an earlier run with this gid, or by the server's question.
