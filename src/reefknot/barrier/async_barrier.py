@@ -22,6 +22,7 @@ from reefknot.barrier.faults import Fault, fault_of
 from reefknot.barrier.identity import BranchCall, Place
 from reefknot.barrier.kept import async_check_row
 from reefknot.barrier.procedure import Answer, Do, Step, Steps
+from reefknot.barrier.unawaited import Question, async_done
 
 Result = TypeVar("Result")
 
@@ -37,7 +38,7 @@ class AsyncBarrier(BranchCall):
     are known by their type. Methods are those of ``Barrier``, awaited.
     """
 
-    async def passes(self, connection: Any, *, part: int | None = None) -> bool:
+    def passes(self, connection: Any, *, part: int | None = None) -> Question:
         """Whether the operation runs now, for the first time and in order.
 
         Writes the barrier's rows in the connection's transaction. Commit it in either case, and let an
@@ -50,10 +51,11 @@ class AsyncBarrier(BranchCall):
             part: which piece of work of the handler it is, from 1, where there are several.
 
         Returns:
-            True: do the work. False: it was done before, or there is nothing to undo, or it was
+            To be awaited. True: do the work. False: it was done before, or there is nothing to undo, or it was
             undone before it arrived; ``reason`` says which.
 
         Raises:
+            TypeError: it is taken for True or False without ``await``.
             NoLocalTransaction: the connection commits each statement by itself.
             LocalTransactionOpen: the barrier was asked on another connection to this database, which is inside a
                 transaction still.
@@ -63,9 +65,7 @@ class AsyncBarrier(BranchCall):
                 there: a second piece of work needs its ``part``, another attempt a new barrier; or ``call`` or a
                 script of Redis counted its numbers in another database before, where each needs its ``part``.
         """
-        driver = async_driver_of(connection)
-        await driver.refuse_autocommit()
-        return await self._passes(driver, part)
+        return Question(self._asked_inside(connection, part))
 
     async def call(
         self, connection: Any, work: Callable[[Any], Awaitable[Result]], *, part: int | None = None
@@ -87,7 +87,8 @@ class AsyncBarrier(BranchCall):
             TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
                 What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
-            Invalid: without a part, the barrier was asked in another database or Redis before; or as ``passes``.
+            Invalid: without a part, the barrier was asked in another database or Redis before; the work returned
+                a coroutine that it did not await, which is rolled back; or as ``passes``.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = async_driver_of(connection)
@@ -198,6 +199,11 @@ class AsyncBarrier(BranchCall):
         self._refuse_late_message(part)
         return result
 
+    async def _asked_inside(self, connection: Any, part: int | None) -> bool:
+        driver = async_driver_of(connection)
+        await driver.refuse_autocommit()
+        return await self._passes(driver, part)
+
     async def _passes(self, driver: AsyncDriver, part: int | None = None, *, counting: bool = False) -> bool:
         number = self._number(part)
         table = self._table_of(driver.database)
@@ -237,7 +243,7 @@ class AsyncBarrier(BranchCall):
         result = None
         try:
             if passed:
-                result = await work()
+                result = await async_done(work())
                 await async_check_row(driver, self.branch, self._table, part or self._last)
         except BaseException as error:
             self._take_back(part)

@@ -22,6 +22,7 @@ from reefknot.barrier.faults import Fault, fault_of
 from reefknot.barrier.identity import BranchCall, Place
 from reefknot.barrier.kept import check_row
 from reefknot.barrier.procedure import Answer, Do, Step, Steps
+from reefknot.barrier.unawaited import done
 
 Result = TypeVar("Result")
 
@@ -85,7 +86,8 @@ class Barrier(BranchCall):
             TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
                 What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
-            Invalid: without a part, the barrier was asked in another database or Redis before; or as ``passes``.
+            Invalid: without a part, the barrier was asked in another database or Redis before; the work is a
+                coroutine function, which is rolled back; or as ``passes``.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = driver_of(connection)
@@ -235,7 +237,7 @@ class Barrier(BranchCall):
         result = None
         try:
             if passed:
-                result = work()
+                result = done(work())
                 check_row(driver, self.branch, self._table, part or self._last)
         except BaseException as error:
             self._take_back(part)

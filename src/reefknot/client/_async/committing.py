@@ -31,6 +31,7 @@ from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import async_driver_of
 from reefknot.barrier.drivers.base import AsyncDriver
 from reefknot.barrier.kept import async_check_row
+from reefknot.barrier.unawaited import async_done
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
 from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused
@@ -173,7 +174,7 @@ async def do_and_submit(
     await msg.prepare(ask)
     barrier = message_barrier(msg.gid, table)
     try:
-        result = await work(barrier)
+        result = await async_done(work(barrier))
     except Exception as error:
         # A refusal too: of an earlier run with this gid, which may have committed, it says nothing.
         committed = False if barrier.reason is Reason.TOO_LATE else await _committed(msg, ask)

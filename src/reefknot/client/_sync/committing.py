@@ -32,6 +32,7 @@ from reefknot.barrier.core import asking_failed
 from reefknot.barrier.drivers import driver_of
 from reefknot.barrier.drivers.base import Driver
 from reefknot.barrier.kept import check_row
+from reefknot.barrier.unawaited import done
 from reefknot.client.answers import reason_of
 from reefknot.client.values import Outcome
 from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, Refused
@@ -172,7 +173,7 @@ def do_and_submit(msg: Msg, ask: str, work: Callable[[Barrier], Result], table: 
     msg.prepare(ask)
     barrier = message_barrier(msg.gid, table)
     try:
-        result = work(barrier)
+        result = done(work(barrier))
     except Exception as error:
         # A refusal too: of an earlier run with this gid, which may have committed, it says nothing.
         committed = False if barrier.reason is Reason.TOO_LATE else _committed(msg, ask)

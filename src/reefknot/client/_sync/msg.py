@@ -165,6 +165,7 @@ class Msg:
 
         Raises:
             Exception: what ``work`` raised, in any case; a note says what became of the message.
+            Invalid: the work returned what has to be awaited first; looked into as what it raises.
             OutcomeUnknown: as ``committing``, with ``wait=True``.
         """
         from reefknot.client._sync.committing import do_and_submit  # noqa: PLC0415 - as above

@@ -10,6 +10,7 @@ import msgspec
 
 from reefknot.barrier import AsyncBarrier, Branch
 from reefknot.barrier.core import checked_table
+from reefknot.barrier.unawaited import async_done
 from reefknot.client._async.server import AsyncServer
 from reefknot.client.ambient import Ambient, current, entered, trace_headers
 from reefknot.client.branches import checked_url, is_grpc
@@ -198,7 +199,7 @@ class AsyncWorkflowBranch:
         try:
             with entered(self._ambient(op)):
                 if finish.function is not None:
-                    await finish.function()
+                    await async_done(finish.function())
                 else:
                     await self._called(finish.url, finish.payload or encode(None, binary=is_grpc(finish.url)), op)
         except Failure as refusal:

@@ -11,6 +11,7 @@ import msgspec
 
 from reefknot.barrier import Barrier, Branch
 from reefknot.barrier.core import checked_table
+from reefknot.barrier.unawaited import done
 from reefknot.client._sync.server import Server
 from reefknot.client.ambient import Ambient, current, entered, trace_headers
 from reefknot.client.branches import checked_url, is_grpc
@@ -199,7 +200,7 @@ class WorkflowBranch:
         try:
             with entered(self._ambient(op)):
                 if finish.function is not None:
-                    finish.function()
+                    done(finish.function())
                 else:
                     self._called(finish.url, finish.payload or encode(None, binary=is_grpc(finish.url)), op)
         except Failure as refusal:

@@ -94,7 +94,8 @@ class AsyncXaBranch:
             BarrierMissing: the barrier's table does not exist.
             NoLocalTransaction: the work ended the branch's transaction.
             Refused, OutcomeUnknown, ServerUnavailable: the branch could not be registered; nothing is prepared.
-            Invalid: the operation is none of an xa branch, its id is too long, or it has no phase-2 URL.
+            Invalid: the operation is none of an xa branch, its id is too long, or it has no phase-2 URL; or the
+                work returned what has to be awaited first. Then it is rolled back.
         """
         session = AsyncSession(connect, self.branch, self._table)
         match self.branch.op:

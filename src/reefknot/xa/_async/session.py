@@ -12,6 +12,7 @@ from reefknot.barrier.faults import Fault, fault_of
 from reefknot.barrier.procedure import Do
 from reefknot.barrier.procedure import Step as RowStep
 from reefknot.barrier.statements import DEFAULT_TABLES
+from reefknot.barrier.unawaited import async_done
 from reefknot.client.environment import AsyncTime
 from reefknot.xa.connection import async_alone, async_close, async_rows, dialect_of
 from reefknot.xa.core import Dialect, Pause, Reconnect, Register, Statement, Step, Steps, Work
@@ -105,7 +106,7 @@ class AsyncSession:
                 await self._close()
                 return await self._open()
             case Work():
-                return await work(self._connection) if work is not None else None
+                return await async_done(work(self._connection)) if work is not None else None
             case Register():
                 return await register() if register is not None else None
 

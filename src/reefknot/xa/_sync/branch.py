@@ -95,7 +95,8 @@ class XaBranch:
             BarrierMissing: the barrier's table does not exist.
             NoLocalTransaction: the work ended the branch's transaction.
             Refused, OutcomeUnknown, ServerUnavailable: the branch could not be registered; nothing is prepared.
-            Invalid: the operation is none of an xa branch, its id is too long, or it has no phase-2 URL.
+            Invalid: the operation is none of an xa branch, its id is too long, or it has no phase-2 URL; or the
+                work returned what has to be awaited first. Then it is rolled back.
         """
         session = Session(connect, self.branch, self._table)
         match self.branch.op:

@@ -13,6 +13,7 @@ from reefknot.barrier.faults import Fault, fault_of
 from reefknot.barrier.procedure import Do
 from reefknot.barrier.procedure import Step as RowStep
 from reefknot.barrier.statements import DEFAULT_TABLES
+from reefknot.barrier.unawaited import done
 from reefknot.client.environment import Time
 from reefknot.xa.connection import alone, close, dialect_of, rows
 from reefknot.xa.core import Dialect, Pause, Reconnect, Register, Statement, Step, Steps, Work
@@ -106,7 +107,7 @@ class Session:
                 self._close()
                 return self._open()
             case Work():
-                return work(self._connection) if work is not None else None
+                return done(work(self._connection)) if work is not None else None
             case Register():
                 return register() if register is not None else None
 
