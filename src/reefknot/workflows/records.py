@@ -51,6 +51,14 @@ class Decided(BaseException):
     """
 
 
+class Unanswered(OutcomeUnknown):
+    """A step that had no clear answer before it was decided to roll back.
+
+    The function may have caught that and gone on, to steps that are to be undone too, so it is told it again.
+    Where it lets this through, it has nothing more to say, as with ``Decided``.
+    """
+
+
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
     """How a workflow ends.
 
@@ -86,6 +94,17 @@ class Records:
         """The server has accepted a row."""
         self._steps[step.branch_id, step.op] = step
 
+    def unfinished(self) -> list[str]:
+        """The branch ids of the steps that any run has begun, without those whose phase 2 is done."""
+        begun = {branch_id for branch_id, op in self._steps if op in (STEP, Op.ACTION, BUSINESS)}
+        done = {branch_id for branch_id, op in self._steps if op in (Op.COMMIT, Op.ROLLBACK)}
+        return sorted(begun - done - {OWN_BRANCH})
+
+    def named(self, branch_id: str) -> str:
+        """The name of a recorded step, as it stands in a text; empty where none is recorded."""
+        found = self.get(branch_id, STEP)
+        return f" {found.data.decode(errors='replace')!r}" if found else ""
+
     def is_begun(self, branch_id: str, name: str) -> bool:
         """Whether this step was begun before.
 
@@ -106,19 +125,20 @@ class Records:
         """Allow a step that has no result yet, unless the workflow is decided.
 
         Raises:
-            Decided: it is being rolled back.
+            Decided: it is being rolled back, and this step was not part of it.
             WorkflowChanged: it is committed, and this step was not part of it.
-            OutcomeUnknown: it is committed although this step had no clear answer; that is what the function
+            OutcomeUnknown: it is decided although this step had no clear answer; that is what the function
                 was told then, too.
         """
         if self.decision is None:
             return
-        if self.decision.op == Op.ROLLBACK:
-            raise Decided
+        rolls_back = self.decision.op == Op.ROLLBACK
         if not begun:
+            if rolls_back:
+                raise Decided
             raise changed(f"step {branch_id} is {name!r}, and was not there before", self.gid, branch_id)
         what = f"the step {name!r} had no clear answer before the workflow was decided"
-        raise OutcomeUnknown(what, gid=self.gid, branch_id=branch_id)
+        raise (Unanswered if rolls_back else OutcomeUnknown)(what, gid=self.gid, branch_id=branch_id)
 
     def result(self, step: RecordedStep) -> bytes:
         """What a step returned, put together from its parts if it has any."""
@@ -148,7 +168,7 @@ def refusal_in(group: BaseExceptionGroup[BaseException]) -> Failure | None:
     Raises:
         BaseExceptionGroup: the group, if something else is in it: then nothing is decided.
     """
-    if group.split((Failure, Decided))[1] is not None:
+    if group.split((Failure, Decided, Unanswered))[1] is not None:
         raise group
     first: BaseException | None = group.subgroup(Failure)
     while isinstance(first, BaseExceptionGroup):

@@ -257,8 +257,10 @@ class AsyncWorkflowBranch:
             self._phase_two.pop(Op.COMMIT, None)
             if not undone:
                 self._phase_two.clear()
-            await self._journal.refused(self.branch_id, refusal.reason)
-            raise
+            told = await self._journal.refused(self.branch_id, refusal)
+            if told is refusal:
+                raise
+            raise told from refusal
         await self._journal.succeeded(self.branch_id, data)
         return data
 

@@ -33,6 +33,7 @@ class AsyncJournal:
         self.known = known
         #: The branch ids of the steps that are being done now.
         self.at_work: set[str] = set()
+        self._begun: set[str] = set()
         self._server = server
         self._binary = server.address.protocol == "grpc"
         self._stopped: Exception | None = None
@@ -46,6 +47,19 @@ class AsyncJournal:
         """Let nothing be recorded from now on."""
         if self._stopped is None:
             self._stopped = error
+
+    def check_complete(self) -> None:
+        """Look, when the function has ended, whether this run came to every step that is recorded.
+
+        What undoes and what confirms a step stands in the code alone: it is known only of steps that were begun.
+
+        Raises:
+            WorkflowChanged: there is another step, whose work would be neither undone nor confirmed.
+        """
+        for branch_id in self.known.unfinished():
+            if branch_id not in self._begun:
+                what = f"step {branch_id}{self.known.named(branch_id)} is recorded, and this run ended without it"
+                raise records.changed(what, self.known.gid, branch_id)
 
     async def begin(self, branch_id: str, name: str) -> bytes | None:
         """Begin a step.
@@ -63,6 +77,7 @@ class AsyncJournal:
             Decided, OutcomeUnknown: it must not be done any more.
         """
         self.check()
+        self._begun.add(branch_id)
         try:
             begun = self.known.is_begun(branch_id, name)
             done = self.known.get(branch_id, Op.ACTION)
@@ -76,7 +91,7 @@ class AsyncJournal:
                 await self.add(branch_id, records.STEP, name.encode())
             return None
         if done.status is Status.FAILED:
-            raise Failure(done.data.decode(errors="replace"), gid=self.known.gid, branch_id=branch_id)
+            raise self._failure(branch_id, done.data)
         return self.known.result(done)
 
     async def succeeded(self, branch_id: str, data: bytes) -> None:
@@ -92,10 +107,17 @@ class AsyncJournal:
                 await self.add(branch_id, op, part)
         await self.add(branch_id, Op.ACTION, msgspec.json.encode([op for op, _ in parts]))
 
-    async def refused(self, branch_id: str, reason: str) -> None:
-        """Record that a step was refused, with the reason as it stands in the error."""
-        if self.known.get(branch_id, Op.ACTION) is None:
-            await self.add(branch_id, Op.ACTION, reason_text(reason).encode(), Status.FAILED)
+    async def refused(self, branch_id: str, refusal: Failure) -> Failure:
+        """Record that a step was refused, with the reason as it stands in the error.
+
+        Returns:
+            The error that every later run of the workflow gets from the record, for this run too.
+        """
+        if self.known.get(branch_id, Op.ACTION) is not None:
+            return refusal
+        data = reason_text(refusal.reason).encode()
+        await self.add(branch_id, Op.ACTION, data, Status.FAILED)
+        return self._failure(branch_id, data)
 
     async def decide(self, decision: Decision) -> None:
         """Record how the workflow ends, before the first call of phase 2."""
@@ -112,6 +134,9 @@ class AsyncJournal:
         """
         self.check()
         await async_finished(self._register, RecordedStep(branch_id, op, status, data))
+
+    def _failure(self, branch_id: str, reason: bytes) -> Failure:
+        return Failure(reason.decode(errors="replace"), gid=self.known.gid, branch_id=branch_id)
 
     async def _register(self, row: RecordedStep) -> None:
         gid, branch_id, op = self.known.gid, row.branch_id, row.op

@@ -25,7 +25,7 @@ from reefknot.workflows import records
 from reefknot.workflows._async.journal import AsyncJournal, Overtaken
 from reefknot.workflows._async.workflow import AsyncWorkflow
 from reefknot.workflows.definition import AsyncWorkflowFunction
-from reefknot.workflows.records import Decided, Decision, Records
+from reefknot.workflows.records import Decided, Decision, Records, Unanswered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -256,7 +256,7 @@ class AsyncWorkflows:
             result = function.encode_result(await function(w, *args, **kwargs))
         except Failure as failure:
             refusal = failure
-        except Decided:
+        except (Decided, Unanswered):
             pass
         except RolledBack as error:
             what = f"the function let the end of another transaction through: {error.what}"
@@ -268,6 +268,7 @@ class AsyncWorkflows:
             w.end()
         await w.settle()
         journal.check()
+        journal.check_complete()
         decision = known.decision or (Decision(Op.COMMIT) if refusal is None else _rollback(refusal))
         if decision.op == Op.COMMIT and refusal is not None:
             what = f"the workflow was decided to succeed, and now its function refuses: {refusal.reason}"

@@ -258,8 +258,10 @@ class WorkflowBranch:
             self._phase_two.pop(Op.COMMIT, None)
             if not undone:
                 self._phase_two.clear()
-            self._journal.refused(self.branch_id, refusal.reason)
-            raise
+            told = self._journal.refused(self.branch_id, refusal)
+            if told is refusal:
+                raise
+            raise told from refusal
         self._journal.succeeded(self.branch_id, data)
         return data
 

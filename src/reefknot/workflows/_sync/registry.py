@@ -26,7 +26,7 @@ from reefknot.workflows import records
 from reefknot.workflows._sync.journal import Journal, Overtaken
 from reefknot.workflows._sync.workflow import Workflow
 from reefknot.workflows.definition import WorkflowFunction
-from reefknot.workflows.records import Decided, Decision, Records
+from reefknot.workflows.records import Decided, Decision, Records, Unanswered
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -253,7 +253,7 @@ class Workflows:
             result = function.encode_result(function(w, *args, **kwargs))
         except Failure as failure:
             refusal = failure
-        except Decided:
+        except (Decided, Unanswered):
             pass
         except RolledBack as error:
             what = f"the function let the end of another transaction through: {error.what}"
@@ -265,6 +265,7 @@ class Workflows:
             w.end()
         w.settle()
         journal.check()
+        journal.check_complete()
         decision = known.decision or (Decision(Op.COMMIT) if refusal is None else _rollback(refusal))
         if decision.op == Op.COMMIT and refusal is not None:
             what = f"the workflow was decided to succeed, and now its function refuses: {refusal.reason}"

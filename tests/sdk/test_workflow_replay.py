@@ -1,0 +1,218 @@
+"""A run is the same as those before it: what it is told, which steps it comes to, with which arguments."""
+
+import asyncio
+
+import pytest
+
+from reefknot import (
+    AsyncWorkflow,
+    Failure,
+    OutcomeUnknown,
+    RolledBack,
+    Workflow,
+    WorkflowChanged,
+    workflow,
+)
+from reefknot.testing.participant import ERROR, FAILURE, Say
+from reefknot.testing.server import LocalServer
+from sdk.workflow_bank import Program, new_gid, raising
+
+
+@pytest.fixture(scope="module")
+def server():
+    with LocalServer(grpc=True) as server:
+        yield server
+
+
+class NotEnough(Failure):
+    """The business's own refusal."""
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_of_the_same_class_in_every_run(server):
+    """A subclass of Failure that only the first run knew would take that run another way than the next one."""
+    told, dies = [], [True]
+
+    def refuse() -> None:
+        raise NotEnough("not\nenough")
+
+    @workflow("pay")
+    def pay(w: Workflow) -> str:
+        try:
+            w.do(refuse)
+        except NotEnough:
+            w.do(lambda: pytest.fail("the way of the first run alone"))
+        except Failure as refusal:
+            told.append((type(refusal), str(refusal), refusal.gid, refusal.branch_id))
+            causes.append(refusal.__cause__)
+        if dies:
+            raise ConnectionError(dies.pop())
+        return "paid"
+
+    gid, causes = new_gid(), []
+    with Program(server, [pay]) as program:
+        with pytest.raises(ConnectionError):
+            program.run(gid, pay)
+        assert program.run(gid, pay) == "paid"
+    assert told[0] == told[1]
+    assert told[0][0] is Failure
+    assert (type(causes[0]), causes[1]) == (NotEnough, None)
+
+
+@pytest.mark.parametrize("kind", ["call", "xa"])
+def test_a_refusal_of_another_kind_of_step_is_of_the_same_class_too(server, kind):
+    told, dies = [], [True]
+
+    def connect():
+        raise NotEnough("no connection for you")
+
+    @workflow("pay")
+    def pay(w: Workflow, bank: str) -> None:
+        try:
+            if kind == "call":
+                w.call(f"{bank}/out")
+            else:
+                w.xa(connect, lambda _: None)
+        except Failure as refusal:
+            told.append((type(refusal), str(refusal), refusal.url))
+        if dies:
+            raise ConnectionError(dies.pop())
+
+    gid = new_gid()
+    with Program(server, [pay]) as program:
+        program.bank.always("/out", FAILURE)
+        with pytest.raises(ConnectionError):
+            program.run(gid, pay, program.url(""))
+        program.run(gid, pay, program.url(""))
+    assert told[0] == told[1]
+    assert told[0][0] is Failure
+
+
+# --- steps that a later run leaves out ------------------------------------------------------------
+
+
+def two_steps(dies, ends):
+    """The first version does /out and /in and dies; the second one knows nothing of /in and ends at once."""
+
+    @workflow("pay")
+    def pay(w: Workflow, bank: str) -> str:
+        w.call(f"{bank}/out", undo=f"{bank}/out/undo", commit=f"{bank}/out/take")
+        if dies:
+            w.call(f"{bank}/in", undo=f"{bank}/in/undo", commit=f"{bank}/in/take")
+            raise ConnectionError
+        return ends()
+
+    @workflow("pay")
+    async def async_pay(w: AsyncWorkflow, bank: str) -> str:
+        await w.call(f"{bank}/out", undo=f"{bank}/out/undo", commit=f"{bank}/out/take")
+        if dies:
+            await w.call(f"{bank}/in", undo=f"{bank}/in/undo", commit=f"{bank}/in/take")
+            raise ConnectionError
+        return ends()
+
+    return {"sync": pay, "async": async_pay}
+
+
+def refuses():
+    raise Failure("the second version says no")
+
+
+@pytest.mark.parametrize("ends", [refuses, lambda: "paid"], ids=["refuses", "returns"])
+@pytest.mark.parametrize("face", ["sync", "async"])
+@pytest.mark.parametrize("answer", [None, ERROR], ids=["with a result", "at work"])
+def test_a_step_that_is_left_out_decides_nothing(server, face, ends, answer):
+    dies, gid = [True], new_gid()
+    pay = two_steps(dies, ends)[face]
+    with Program(server, [pay]) as program:
+        if answer is not None:
+            program.bank.script("/in", [answer])
+        with pytest.raises((ConnectionError, OutcomeUnknown)):
+            program.run(gid, pay, program.url(""))
+        dies.clear()
+        for _ in range(2):
+            with raising(WorkflowChanged) as errors:
+                program.run(gid, pay, program.url(""))
+        assert (errors[0].gid, errors[0].branch_id) == (gid, "02")
+        assert f"step 02 'call {program.url('/in')}' is recorded, and this run ended without it" in errors[0].what
+        assert [path for path, _ in program.called(gid)] == ["/out", "/in"]
+        assert (program.state(gid), program.rows(gid, "decision")) == ("prepared", [])
+        # The code that started it can still end it.
+        dies.append(True)
+        program.bank.script("/in", [FAILURE])
+        with pytest.raises((ConnectionError, RolledBack)):
+            program.run(gid, pay, program.url(""))
+
+
+def test_a_step_of_another_language_that_is_left_out_decides_nothing(server):
+    """It has recorded no names."""
+
+    @workflow("pay")
+    def pay(w: Workflow) -> None:
+        w.do(lambda: None)
+
+    gid = new_gid()
+    with Program(server, [pay]) as program:
+        program.start(gid, pay)
+        for branch_id in ("01", "02"):
+            row = {"gid": gid, "trans_type": "workflow", "branch_id": branch_id, "op": "action", "status": "succeed"}
+            assert server.post("registerBranch", row | {"data": "null"}).status == 200
+        with pytest.raises(WorkflowChanged, match="step 02 is recorded, and this run ended without it"):
+            program.run(gid, pay)
+        assert program.state(gid) == "prepared"
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+def test_a_step_after_one_without_an_answer_is_undone_by_the_next_run_too(server, face):
+    """The function caught that the first step had no answer; the program dies between the two undos."""
+
+    @workflow("goes on")
+    def goes_on(w: Workflow, bank: str) -> None:
+        try:
+            w.call(f"{bank}/out", undo=f"{bank}/out/undo")
+        except OutcomeUnknown:
+            w.call(f"{bank}/in", undo=f"{bank}/in/undo")
+        raise Failure("no patience")
+
+    @workflow("goes on")
+    async def async_goes_on(w: AsyncWorkflow, bank: str) -> None:
+        try:
+            await w.call(f"{bank}/out", undo=f"{bank}/out/undo")
+        except OutcomeUnknown:
+            await w.call(f"{bank}/in", undo=f"{bank}/in/undo")
+        raise Failure("no patience")
+
+    flow = {"sync": goes_on, "async": async_goes_on}[face]
+    gid = new_gid()
+    with Program(server, [flow]) as program:
+        program.bank.script("/out", [ERROR])
+        program.bank.script("/in/undo", [ERROR])
+        with pytest.raises(OutcomeUnknown):
+            program.run(gid, flow, program.url(""))
+        program.cron()
+        assert program.state(gid) == "failed"
+        paths = [path for path, _ in program.called(gid)]
+        assert paths == ["/out", "/in", "/in/undo", "/in/undo", "/out/undo"]
+
+
+def test_a_group_whose_undo_was_interrupted_is_undone_by_the_next_run(server):
+    """A task group cancels step 01 without a result when step 02 is refused."""
+
+    @workflow("group")
+    async def group(w: AsyncWorkflow, bank: str) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for name in ("slow", "refused"):
+                tasks.create_task(w.call(f"{bank}/{name}", undo=f"{bank}/{name}/undo"))
+
+    gid = new_gid()
+    with Program(server, [group]) as program:
+        program.bank.always("/slow", Say(seconds=1))
+        program.bank.always("/refused", Say(409, b"no", seconds=0.1))
+        program.bank.script("/slow/undo", [ERROR])
+        with pytest.raises(OutcomeUnknown):
+            program.run(gid, group, program.url(""))
+        program.cron()
+        assert program.state(gid) == "failed"
+        undone = [path for path, op in program.called(gid) if op == "rollback"]
+        assert sorted(undone) == ["/refused/undo", "/slow/undo", "/slow/undo"]
