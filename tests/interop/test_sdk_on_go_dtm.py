@@ -17,7 +17,20 @@ from types import SimpleNamespace
 import pytest
 
 from interop.peers import HERE, build, toolchain
-from reefknot import Barrier, Failure, Invalid, NotFound, Ongoing, Refused, RolledBack
+from reefknot import (
+    Barrier,
+    Client,
+    Failure,
+    GidConflict,
+    Invalid,
+    NotFound,
+    Ongoing,
+    Refused,
+    RolledBack,
+    Workflow,
+    Workflows,
+    workflow,
+)
 from reefknot.barrier.statements import Database, table_sql
 from reefknot.model import Status
 from reefknot.testing.participant import FAILURE, OK, ONGOING, Participant
@@ -195,3 +208,24 @@ def test_message_and_local_transaction(go_dtm, protocol, bank, tmp_path):
     assert [call.path for call in bank.calls] == ["/in"]
     assert connection.execute("SELECT balance FROM account").fetchall() == [(70,)]
     connection.close()
+
+
+@workflow("interrupted")
+def interrupted(w: Workflow, amount: int) -> int:
+    if w.do(lambda: amount) != amount:
+        return 0
+    raise ConnectionError
+
+
+def test_other_arguments_of_a_workflow_where_dtm_tells_them(go_dtm, bank):
+    """It tells them over HTTP; over gRPC its answer has no field for them, and over JSON-RPC it has no workflows."""
+    with Client(go_dtm["http"]) as client, Client(go_dtm["grpc"]) as over_grpc:
+        flows = Workflows(client, [interrupted], callback=bank.url("/workflow"))
+        gid = f"{client.new_gid()}-wf"
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                flows.execution(gid).run(interrupted, 30)
+        with pytest.raises(GidConflict, match="with other arguments"):
+            flows.execution(gid).run(interrupted, 40)
+        flows = Workflows(over_grpc, [interrupted], callback=bank.url("/workflow"))
+        assert flows.execution(gid).run(interrupted, 40) == 0

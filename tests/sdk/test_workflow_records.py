@@ -540,7 +540,7 @@ def test_a_parameter_of_bytes_is_what_the_other_language_sent(server):
     with Program(server, [raw]) as program:
         gid = new_gid()
         assert program.handle({"op": "raw", "gid": gid}, b"\x01\x02").status == 200
-        assert program.run(gid, raw, b"") == b"\x02\x01"
+        assert program.run(gid, raw, b"\x01\x02") == b"\x02\x01"
 
 
 @pytest.mark.parametrize("size", [0, 1_500_000], ids=["small", "large"])

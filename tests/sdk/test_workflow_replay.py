@@ -1,12 +1,16 @@
 """A run is the same as those before it: what it is told, which steps it comes to, with which arguments."""
 
 import asyncio
+import json
+from base64 import b64encode
 
+import msgspec
 import pytest
 
 from reefknot import (
     AsyncWorkflow,
     Failure,
+    GidConflict,
     OutcomeUnknown,
     RolledBack,
     Workflow,
@@ -15,6 +19,7 @@ from reefknot import (
 )
 from reefknot.testing.participant import ERROR, FAILURE, Say
 from reefknot.testing.server import LocalServer
+from sdk.client_faces import PROTOCOLS, server_url
 from sdk.workflow_bank import Program, new_gid, raising
 
 
@@ -216,3 +221,99 @@ def test_a_group_whose_undo_was_interrupted_is_undone_by_the_next_run(server):
         assert program.state(gid) == "failed"
         undone = [path for path, op in program.called(gid) if op == "rollback"]
         assert sorted(undone) == ["/refused/undo", "/slow/undo", "/slow/undo"]
+
+
+# --- arguments ------------------------------------------------------------------------------------
+
+
+@workflow("transfer")
+def transfer(w: Workflow, bank: str, amount: int, tags: frozenset[str] = frozenset(), currency: str = "EUR") -> int:
+    w.call(f"{bank}/out", amount)
+    w.call(f"{bank}/in", amount)
+    return amount
+
+
+@workflow("transfer")
+async def async_transfer(
+    w: AsyncWorkflow, bank: str, amount: int, tags: frozenset[str] = frozenset(), currency: str = "EUR"
+) -> int:
+    await w.call(f"{bank}/out", amount)
+    await w.call(f"{bank}/in", amount)
+    return amount
+
+
+@workflow("transfer-2")
+def newer(w: Workflow, bank: str, amount: int) -> int:
+    return amount
+
+
+@workflow("transfer-2")
+async def async_newer(w: AsyncWorkflow, bank: str, amount: int) -> int:
+    return amount
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize(
+    ("transfer", "newer"), [(transfer, newer), (async_transfer, async_newer)], ids=["sync", "async"]
+)
+def test_a_gid_stands_for_one_workflow_with_one_set_of_arguments(server, protocol, transfer, newer):
+    gid = new_gid()
+    with Program(server, [transfer, newer], server_url(server, protocol)) as program:
+        bank = program.url("")
+        program.bank.script("/in", [ERROR])
+        with pytest.raises(OutcomeUnknown):
+            program.run(gid, transfer, bank, 30)
+        for state in ("prepared", "succeed"):
+            for run in (program.run, program.start):
+                with raising(GidConflict) as errors:
+                    run(gid, transfer, bank, 40)
+                assert (errors[0].gid, errors[0].what) == (
+                    gid,
+                    "the gid is in use by a workflow 'transfer' with other arguments",
+                )
+                with pytest.raises(GidConflict, match="by a workflow named 'transfer', not 'transfer-2'"):
+                    run(gid, newer, bank, 30)
+            assert program.state(gid) == state
+            program.cron()
+        assert program.run(gid, transfer, bank, 30) == 30
+        assert {call.body for call in program.bank.calls if call.path in ("/out", "/in")} == {b"30"}
+        assert [path for path, _ in program.called(gid)] == ["/out", "/in", "/in"]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        '{"bank":"BANK","amount":30,"tags":["a","b","c"],"currency":"EUR"}',
+        '{"bank":"BANK","amount":30,"tags":["c","a","b"],"currency":"EUR"}',
+        '{ "tags": ["b", "a", "c"], "amount": 30, "bank": "BANK" }',
+    ],
+    ids=["the same bytes", "a set in another order", "another language"],
+)
+def test_the_same_arguments_in_another_form_are_no_conflict(server, written):
+    gid = new_gid()
+    with Program(server, [transfer]) as program:
+        data = written.replace("BANK", program.url("")).encode()
+        custom = json.dumps({"data": b64encode(data).decode(), "name": "transfer"})
+        body = {"gid": gid, "trans_type": "workflow", "query_prepared": program.callback, "custom_data": custom}
+        assert server.post("prepareWorkflow", body).status == 200
+        assert program.run(gid, transfer, program.url(""), 30, frozenset({"a", "b", "c"})) == 30
+        with pytest.raises(GidConflict):
+            program.run(gid, transfer, program.url(""), 30, frozenset({"a", "b"}))
+
+
+def test_arguments_that_cannot_be_compared_by_their_class_are_compared_as_they_are_recorded(server):
+    class Order(msgspec.Struct, eq=False):
+        number: int
+
+    def take(w: Workflow, order: object) -> int:
+        return order.number
+
+    take.__annotations__["order"] = Order
+    flow, gid = workflow("take")(take), new_gid()
+    with Program(server, [flow]) as program:
+        custom = json.dumps({"name": "take", "data": b64encode(b'{"order": {"number": 7}}').decode()})
+        body = {"gid": gid, "trans_type": "workflow", "query_prepared": program.callback, "custom_data": custom}
+        assert server.post("prepareWorkflow", body).status == 200
+        assert program.run(gid, flow, Order(7)) == 7
+        with pytest.raises(GidConflict):
+            program.run(gid, flow, Order(8))

@@ -160,6 +160,7 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
         reason: why it failed.
         result: what it returned, in base64.
         steps: what it has recorded so far, in the order of recording.
+        custom_data: its name and arguments, as JSON text; empty where the server does not tell.
     """
 
     gid: str
@@ -167,6 +168,7 @@ class WorkflowRecord(msgspec.Struct, frozen=True):
     reason: str = ""
     result: str = ""
     steps: tuple[RecordedStep, ...] = ()
+    custom_data: str = ""
 
 
 class TransactionMessage(msgspec.Struct, frozen=True):

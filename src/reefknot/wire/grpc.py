@@ -97,11 +97,15 @@ def branch_request(message: dtmgimp_pb2.DtmBranchRequest) -> BranchRequest:
 
 
 def progresses_reply(details: Details) -> dtmgimp_pb2.DtmProgressesReply:
-    """A workflow with the steps recorded so far, and its result, which DTM leaves out."""
+    """A workflow with its recorded steps; and, which DTM leaves out, its result and what it was prepared with."""
     tx = details.tx
     return dtmgimp_pb2.DtmProgressesReply(
         Transaction=dtmgimp_pb2.DtmTransaction(
-            Gid=tx.gid, Status=tx.status, RollbackReason=tx.reason, Result=tx.result
+            Gid=tx.gid,
+            Status=tx.status,
+            RollbackReason=tx.reason,
+            Result=tx.result,
+            CustomedData=tx.body.custom_data,
         ),
         Progresses=[
             dtmgimp_pb2.DtmProgress(Status=op.status, BinData=op.payload, BranchID=op.branch_id, Op=op.op)

@@ -88,6 +88,19 @@ class Definition(Generic[P, R]):
             bound.arguments[name] = getattr(found, name)
         return bound.args, bound.kwargs
 
+    def same_arguments(self, one: bytes, other: bytes) -> bool:
+        """Whether two records hold the same arguments, whichever process and version wrote them.
+
+        Defaults, spaces, and the order of keys and of the items of a set make no difference.
+
+        Raises:
+            WorkflowChanged: the function's parameters are others now.
+        """
+        if one == other or self._only_bytes:
+            return one == other
+        first, second = self.decode_arguments(one), self.decode_arguments(other)
+        return first == second or values.in_order(first) == values.in_order(second)
+
     def encode_result(self, value: Any) -> bytes:
         """What the function returned, as it is recorded.
 

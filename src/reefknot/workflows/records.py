@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reefknot.client.values import RecordedStep
-from reefknot.errors import Failure, OutcomeUnknown, ReefknotError, WorkflowChanged
+from reefknot.errors import Failure, GidConflict, OutcomeUnknown, ReefknotError, WorkflowChanged
 from reefknot.model import Op
 from reefknot.wire.outcome import reason_text
 
@@ -69,6 +69,18 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 
     op: str
     reason: str = ""
+
+
+class Started(msgspec.Struct, frozen=True):
+    """What a workflow was started with: the JSON text that the server keeps, as DTM's clients write it too.
+
+    Attributes:
+        name: the workflow.
+        data: its recorded arguments, base64 in the text.
+    """
+
+    name: str = ""
+    data: bytes | None = None
 
 
 class Records:
@@ -151,6 +163,29 @@ class Records:
         """What the attempts of an xa step returned, in their order."""
         names = (business(number) for number in range(1, len(self._steps) + 1))
         return [found for op in names if (found := self.get(branch_id, op))]
+
+
+def started_text(name: str, data: bytes) -> str:
+    """What is sent to start a workflow; see ``Started``."""
+    return msgspec.json.encode(Started(name, data)).decode()
+
+
+def started(text: str, gid: str) -> Started:
+    """Read what ``started_text`` or a client in another language wrote.
+
+    Raises:
+        GidConflict: it is no workflow's.
+    """
+    try:
+        return msgspec.json.decode(text, type=Started)
+    except msgspec.DecodeError as error:
+        raise conflict("something that is no workflow", gid) from error
+
+
+def conflict(other: str, gid: str) -> GidConflict:
+    """The error for a gid that is in use by something else."""
+    advice = "repeat it with exactly what it was started with, or use another gid"
+    return GidConflict(f"the gid is in use by {other}", gid=gid, advice=advice)
 
 
 def changed(what: str, gid: str, branch_id: str = "") -> WorkflowChanged:

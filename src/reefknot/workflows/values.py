@@ -71,6 +71,11 @@ def json_arguments(values: dict[str, Any]) -> bytes:
     return _encoded(values, "arguments")
 
 
+def in_order(value: Any) -> bytes:
+    """A value that has been recorded as bytes that are the same whenever the value is."""
+    return msgspec.json.encode(value, enc_hook=_plain, order="deterministic")
+
+
 def read_arguments(data: bytes, kind: type[msgspec.Struct]) -> msgspec.Struct:
     """What ``json_arguments`` made, with the types of the function's parameters.
 

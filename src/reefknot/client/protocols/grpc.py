@@ -129,7 +129,9 @@ class GrpcProtocol:
         reply = dtm.DtmProgressesReply.FromString(body)
         found = reply.Transaction
         steps = (RecordedStep(row.BranchID, row.Op, Status(row.Status), row.BinData) for row in reply.Progresses)
-        return WorkflowRecord(found.Gid, Status(found.Status), found.RollbackReason, found.Result, tuple(steps))
+        return WorkflowRecord(
+            found.Gid, Status(found.Status), found.RollbackReason, found.Result, tuple(steps), found.CustomedData
+        )
 
 
 def _transaction_request(message: TransactionMessage) -> bytes:

@@ -170,7 +170,9 @@ class HttpProtocol:
         steps = (
             RecordedStep(row.branch_id, row.op, Status(row.status), row.bin_data) for row in answer.progresses or ()
         )
-        return WorkflowRecord(found.gid, Status(found.status), found.rollback_reason, found.result, tuple(steps))
+        return WorkflowRecord(
+            found.gid, Status(found.status), found.rollback_reason, found.result, tuple(steps), found.custom_data
+        )
 
 
 def wire_fields(message: Message) -> WireTransaction | Mapping[str, str]:

@@ -96,16 +96,18 @@ class DtmProgressesReply(_message.Message):
     def __init__(self, Transaction: _Optional[_Union[DtmTransaction, _Mapping]] = ..., Progresses: _Optional[_Iterable[_Union[DtmProgress, _Mapping]]] = ...) -> None: ...
 
 class DtmTransaction(_message.Message):
-    __slots__ = ("Gid", "Status", "RollbackReason", "Result")
+    __slots__ = ("Gid", "Status", "RollbackReason", "Result", "CustomedData")
     GID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     ROLLBACKREASON_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    CUSTOMEDDATA_FIELD_NUMBER: _ClassVar[int]
     Gid: str
     Status: str
     RollbackReason: str
     Result: str
-    def __init__(self, Gid: _Optional[str] = ..., Status: _Optional[str] = ..., RollbackReason: _Optional[str] = ..., Result: _Optional[str] = ...) -> None: ...
+    CustomedData: str
+    def __init__(self, Gid: _Optional[str] = ..., Status: _Optional[str] = ..., RollbackReason: _Optional[str] = ..., Result: _Optional[str] = ..., CustomedData: _Optional[str] = ...) -> None: ...
 
 class DtmProgress(_message.Message):
     __slots__ = ("Status", "BinData", "BranchID", "Op")

@@ -126,6 +126,7 @@ class AsyncWorkflows:
         Raises:
             RolledBack: it raised ``Failure``, and everything is undone.
             Ongoing, OutcomeUnknown: it is not finished; the server resumes it through the callback.
+            GidConflict: the gid is in use by another workflow, or with other arguments.
             WorkflowChanged: with a gid that is in use, its code does other things than were recorded.
             NotFound: with a gid that is in use, it has succeeded and the server does not tell its result.
             ServerUnavailable: nothing was sent.
@@ -141,6 +142,7 @@ class AsyncWorkflows:
             Its gid, when it is stored; wait for it with ``client.wait(gid)``.
 
         Raises:
+            GidConflict: as ``run``.
             OutcomeUnknown: it may be stored.
             ServerUnavailable: nothing was sent.
             Invalid: the arguments cannot be recorded.
@@ -212,6 +214,7 @@ class AsyncWorkflows:
     ) -> WorkflowRecord:
         """Store a workflow with the server, which calls it back at once; see ``start``."""
         record = await self._server.prepare_workflow(self._message(function, gid, data, retry_every))
+        _recorded_arguments(function, data, record)
         if not record.status.final:
             try:
                 await self._client.retry_now(gid)
@@ -228,6 +231,7 @@ class AsyncWorkflows:
             raise NotFound(f"{function.name!r} is none of these workflows", gid=gid, advice="give it to Workflows()")
         message = self._message(function, gid, data, retry_every)
         record = await self._server.prepare_workflow(message)
+        data = _recorded_arguments(function, data, record)
         ended = self._ended(record, gid)
         if ended is not None:
             return ended
@@ -307,13 +311,12 @@ class AsyncWorkflows:
     def _message(
         self, function: AsyncWorkflowFunction[..., Any], gid: str, data: bytes, retry_every: int
     ) -> TransactionMessage:
-        custom = msgspec.json.encode({"name": function.name, "data": b64encode(data).decode()})
         return TransactionMessage(
             gid,
             records.MODE,
             query_prepared=self._callback,
             protocol=wire_protocol(self._server.address, (self._callback,)),
-            custom_data=custom.decode(),
+            custom_data=records.started_text(function.name, data),
             options=self._options(self._callback_timeout, retry_every),
         )
 
@@ -326,6 +329,24 @@ class AsyncWorkflows:
             headers=self._headers,
             trace=trace_headers(),
         )
+
+
+def _recorded_arguments(function: AsyncWorkflowFunction[..., Any], data: bytes, record: WorkflowRecord) -> bytes:
+    """The arguments as they are recorded, which may have another form than those of this call.
+
+    Raises:
+        GidConflict: another workflow, or other arguments, are recorded.
+        WorkflowChanged: those that are recorded do not fit the function any more.
+    """
+    if not record.custom_data:
+        return data
+    started = records.started(record.custom_data, record.gid)
+    recorded = started.data or b""
+    if started.name != function.name:
+        raise records.conflict(f"a workflow named {started.name!r}, not {function.name!r}", record.gid)
+    if not function.same_arguments(recorded, data):
+        raise records.conflict(f"a workflow {function.name!r} with other arguments", record.gid)
+    return recorded
 
 
 def _rollback(refusal: Failure) -> Decision:
