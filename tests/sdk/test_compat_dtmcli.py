@@ -6,8 +6,6 @@ import json
 import logging
 import secrets
 import sqlite3
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pymysql
@@ -224,23 +222,6 @@ def test_each_new_spelling_is_logged_once(caplog):
     assert [record.getMessage() for record in caplog.records] == [
         "dtmcli's barrier.BranchBarrier(trans_type, gid, branch_id, op) is now: Barrier.from_query(query)"
     ]
-
-
-FORKING = """
-import os, sys
-from reefknot.compat.dtmcli.servers import client_of
-
-url = "http://127.0.0.1:1/api/dtmsvr"
-parent = client_of(url)
-assert client_of(url) is parent
-if (child := os.fork()) == 0:
-    os._exit(0 if client_of(url) is not parent else 3)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_a_forked_process_has_connections_of_its_own():
-    subprocess.run([sys.executable, "-c", FORKING], check=True, timeout=60)
 
 
 def test_the_modules_have_the_names_of_the_old_ones():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from aiohttp import (
     ClientConnectorError,
@@ -29,24 +30,30 @@ _NOT_SENT = (ClientConnectorError, ConnectionTimeoutError, InvalidURL)
 class AiohttpTransport:
     """The default transport of ``AsyncClient``; see ``reefknot.client.exchange.AsyncTransport``.
 
-    A session belongs to the loop it is made in: a client that is used in another loop gets another one.
+    A session belongs to the loop it is made in: a client that is used in another loop gets another one, and so
+    does a process that was forked.
 
     Args:
-        session: an own session. It is not closed here.
+        session: an own session. It is not closed here, and not used after a fork.
     """
 
     def __init__(self, session: ClientSession | None = None) -> None:
         self._given = session
         self._session: ClientSession | None = None
+        self._process = os.getpid()
+        self._of_parents: list[ClientSession] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def send(self, request: Request) -> Response:
         """Send it once and return the answer.
 
         Raises:
-            NotSent: no connection could be made, or it is one of HTTP/2.
+            NotSent: no connection could be made, or it is one of HTTP/2; or the session was given, and this
+                process forked after that.
             Unreadable: the answer is too large, or compressed.
         """
+        if self._process != os.getpid():
+            self._leave_parent()
         session = self._given or self._own()
         try:
             async with session.request(
@@ -67,10 +74,26 @@ class AiohttpTransport:
             raise
 
     async def close(self) -> None:
-        """Close the session that was made here."""
+        """Close the session that was made here, in this process."""
+        if self._process != os.getpid():
+            return
         session, self._session = self._session, None
         if session is not None and self._loop is asyncio.get_running_loop():
             await session.close()
+
+    def _leave_parent(self) -> None:
+        """Forget the connections of the process that forked this one: each would get answers to the other.
+
+        They are kept, as closing them would take them out of the selector that the loop shares with its parent's.
+
+        Raises:
+            NotSent: the session was given, so there is no other one.
+        """
+        if self._given is not None:
+            raise NotSent("the session of this client was made before the process forked; make another client")
+        if self._session is not None:
+            self._of_parents.append(self._session)
+        self._session, self._process = None, os.getpid()
 
     def _own(self) -> ClientSession:
         loop = asyncio.get_running_loop()

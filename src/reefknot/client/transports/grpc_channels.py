@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 import grpc
@@ -30,6 +31,19 @@ class Parts(msgspec.Struct, frozen=True):
     def metadata(self, request: Request) -> tuple[tuple[str, str], ...]:
         """The headers as metadata, whose names are lower-case."""
         return tuple((name.lower(), value) for name, value in request.headers.items())
+
+
+def check_process(process: int) -> None:
+    """Refuse to use what another process made: gRPC does not bear a fork, and a call in the child may hang.
+
+    Args:
+        process: the id of the process that made it.
+
+    Raises:
+        NotSent: it is not this one.
+    """
+    if process != os.getpid():
+        raise NotSent("this client used gRPC before the process forked, which gRPC does not bear: make it after that")
 
 
 def parts_of(url: str) -> Parts:

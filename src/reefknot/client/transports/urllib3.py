@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from typing import Any
 
@@ -61,12 +62,15 @@ class OneWritePool(urllib3.HTTPConnectionPool):
 class Urllib3Transport:
     """The default transport of ``Client``; see ``reefknot.client.exchange.Transport``.
 
+    A process that was forked makes connections of its own.
+
     Args:
         pool: an own pool manager, for example with a proxy or a private certificate authority.
     """
 
     def __init__(self, pool: urllib3.PoolManager | None = None) -> None:
         self._manager = pool or _manager()
+        self._process = os.getpid()
         #: The pool of each ``scheme://host:port``: the manager takes 30 µs to find one.
         self._pools: dict[str, urllib3.HTTPConnectionPool] = {}
         self._time = Time()
@@ -78,6 +82,8 @@ class Urllib3Transport:
             NotSent: no connection could be made, or it is one of HTTP/2.
             Unreadable: the answer is too large, or compressed.
         """
+        if self._process != os.getpid():
+            self._leave_parent()
         until = self._time.monotonic() + request.timeout
         origin, target = _split(request.url)
         try:
@@ -127,6 +133,15 @@ class Urllib3Transport:
             if answer.length_remaining == 0:
                 break
         return b"".join(parts)
+
+    def _leave_parent(self) -> None:
+        """Forget the connections of the process that forked this one: each would get answers to the other.
+
+        That closes this process's copies of the sockets, of which the parent and the server notice nothing.
+        """
+        self._pools = {}
+        self._manager.clear()
+        self._process = os.getpid()
 
     def close(self) -> None:
         """Close the idle connections."""

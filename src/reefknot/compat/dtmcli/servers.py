@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -22,6 +21,7 @@ class DTMFailureError(Failure):
     """A definite no: of a branch, or of the server to a request. Raise it in a business function to roll back."""
 
 
+@lru_cache(maxsize=_MOST_SERVERS)
 def client_of(url: str, timeout: float = DEFAULT_TIMEOUT) -> Client:
     """The client for a server; one for each, so that its connections are used again.
 
@@ -29,12 +29,6 @@ def client_of(url: str, timeout: float = DEFAULT_TIMEOUT) -> Client:
         url: as dtmcli was given it, with ``/api/dtmsvr``.
         timeout: time limit of each request, in seconds.
     """
-    return _client(url, timeout, os.getpid())
-
-
-@lru_cache(maxsize=_MOST_SERVERS)
-def _client(url: str, timeout: float, _process: int) -> Client:
-    """A child that was forked must not use its parent's connections: answers would get crossed."""
     return Client(url, timeout=timeout)
 
 
