@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from reefknot import Client
+from reefknot import Client, Workflow, Workflows, workflow
+from reefknot.barrier.statements import Database
 from reefknot.cli import main
 from reefknot.testing.server import LocalServer
 from reefknot.xa.indoubt import Verdict, prepared, sweep
@@ -193,6 +194,84 @@ def test_the_command_line_lists_and_sweeps(library, request, server, client, cap
         assert (swept["gid"], swept["done"]) == (gid, True)
         assert banks.prepared() == []
         assert banks.balances() == SAME
+
+
+def prepare(banks, xid):
+    """Prepare something under this name, as another program does it."""
+    begin, *end = {
+        Database.MYSQL: ("XA START %s", "XA END %s", "XA PREPARE %s"),
+        Database.POSTGRES: ("BEGIN", "PREPARE TRANSACTION %s"),
+    }[banks.library.database]
+    with banks.sql() as run:
+        for statement in (begin, f"INSERT INTO account VALUES ('{xid[-10:]}', 0)", *end):
+            run(statement.replace("%s", f"'{xid}'"))
+
+
+def forget(banks, xid):
+    with banks.sql() as run:
+        run(("XA ROLLBACK" if banks.library.database is Database.MYSQL else "ROLLBACK PREPARED") + f" '{xid}'")
+
+
+@BOTH
+def test_the_sweeper_leaves_what_only_looks_like_a_branch(library, request, server, client, capsys):
+    """Names of other programs that begin with the gid of a transaction that has ended."""
+    for banks in opened(library, request, server):
+        saga, xa_gid, unknown = new_gid(), new_gid(), new_gid()
+        client.saga(saga).submit()
+        with client.xa(xa_gid) as xa:
+            xa.call(banks.at("/out"), {"amount": 30})
+        server.settle()
+        assert [server.status(gid) for gid in (saga, xa_gid)] == ["succeed", "succeed"]
+        before = banks.balances()
+        names = [f"{saga}-2024", f"{xa_gid}-02", f"{unknown}-01"]
+        for name in names:
+            prepare(banks, name)
+        expected = {
+            names[0]: "the transaction of this gid is a saga, which prepares nothing: another program's",
+            names[1]: "the xa of this gid has no branch 02: another program's, or never registered",
+            names[2]: "this server does not know the gid: another server, purged, or never registered",
+        }
+        for found in (prepared(connector(banks), client), sweep(connector(banks), client)):
+            assert {one.xid: (one.verdict, one.done, one.problem) for one in found} == {
+                name: (Verdict.LEAVE, False, problem) for name, problem in expected.items()
+            }
+        # Without a server there is nothing to say.
+        assert {one.problem for one in prepared(connector(banks))} == {""}
+        options = [banks.url, "--server", server.url]
+        assert main(["xa", "sweep", *options]) == 0
+        assert "this server does not know the gid" in capsys.readouterr().out
+        for name in names:
+            forget(banks, name)
+        assert banks.balances() == before
+
+        for command in ("list", "sweep"):
+            assert main(["xa", command, *options]) == 0
+            assert capsys.readouterr().out == "nothing is prepared\n"
+        assert main(["xa", "list", *options, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+@BOTH
+def test_the_sweeper_ends_what_a_workflow_has_prepared(library, request, server, client):
+    """Its barrier's rows are the workflow's, so that a late copy of the step finds them."""
+
+    @workflow("interrupted")
+    def interrupted(w: Workflow) -> None:
+        w.xa(connect, lambda connection: banks.library.move(connection, -30, "out"))
+        raise ConnectionError
+
+    for banks in opened(library, request, server):
+        connect, gid = connector(banks), new_gid()
+        with pytest.raises(ConnectionError):
+            Workflows(client, [interrupted], callback=banks.at("/nowhere")).execution(gid).run(interrupted)
+        client.force_stop(gid)
+        (swept,) = sweep(connect, client)
+        assert (swept.gid, swept.mode, swept.verdict, swept.done) == (gid, "workflow", Verdict.ROLL_BACK, True)
+        assert banks.balances() == SAME
+        assert banks.prepared() == []
+        with banks.sql() as run:
+            rows = run(f"SELECT trans_type, op, reason FROM dtm_barrier.barrier WHERE gid = '{gid}'")
+        assert [tuple(row) for row in rows] == [("workflow", "action", "rollback")]
 
 
 def test_a_database_without_xa_is_refused(capsys):

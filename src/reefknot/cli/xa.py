@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from reefknot.cli.output import emit
 from reefknot.errors import Invalid, ReefknotError
+
+if TYPE_CHECKING:
+    from reefknot.xa.indoubt import Prepared
 
 _FAILED = 1
 _LIBRARIES = {"postgres": "psycopg", "postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
@@ -32,7 +35,8 @@ def list_prepared(url: str, server: str | None, as_json: bool) -> None:
     """Everything that is prepared in a participant's database.
 
     Verdicts: `commit` and `roll back` for a transaction that has ended without this branch hearing of
-    it; `wait` for one that the server still works on; `leave` for what the server does not know.
+    it; `wait` for one that the server still works on; `leave` for what is no branch of a transaction that
+    the server knows.
 
     \b
     Examples:
@@ -48,7 +52,7 @@ def list_prepared(url: str, server: str | None, as_json: bool) -> None:
     finally:
         if client is not None:
             client.close()
-    emit([msgspec.to_builtins(one) for one in found], as_json=as_json)
+    _show(found, as_json=as_json)
 
 
 @xa_group.command()
@@ -60,7 +64,7 @@ def list_prepared(url: str, server: str | None, as_json: bool) -> None:
 def sweep(url: str, server: str, table: str, dry_run: bool, as_json: bool) -> int:
     """Commit what succeeded and roll back what failed, by the server's word; exit code 1 if one could not be ended.
 
-    Branches of transactions that are not finished, and of those that this server does not know, are left.
+    Branches of transactions that are not finished are left, and so is what belongs to none that this server knows.
 
     \b
     Examples:
@@ -68,12 +72,20 @@ def sweep(url: str, server: str, table: str, dry_run: bool, as_json: bool) -> in
       reefknot xa sweep postgres://bank@db/bank --server http://127.0.0.1:36789
     """  # noqa: D301 - as above
     from reefknot.client import Client
+    from reefknot.xa.indoubt import Verdict
     from reefknot.xa.indoubt import sweep as sweep_prepared
 
     with Client(server) as client:
         found = list(sweep_prepared(_connector(url), client, table=table, dry_run=dry_run))
-    emit([msgspec.to_builtins(one) for one in found], as_json=as_json)
-    return _FAILED if any(one.problem for one in found) else 0
+    _show(found, as_json=as_json)
+    return _FAILED if any(one.problem and one.verdict is not Verdict.LEAVE for one in found) else 0
+
+
+def _show(found: Sequence[Prepared], *, as_json: bool) -> None:
+    if found or as_json:
+        emit([msgspec.to_builtins(one) for one in found], as_json=as_json)
+    else:
+        click.echo("nothing is prepared")
 
 
 def _connector(url: str) -> Callable[[], Any]:

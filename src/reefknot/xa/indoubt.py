@@ -16,13 +16,15 @@ import msgspec
 
 from reefknot.barrier.core import Branch
 from reefknot.barrier.drivers import driver_of
-from reefknot.client import Client
+from reefknot.client import Client, Transaction
 from reefknot.model import Op, Status
 from reefknot.xa import core
 from reefknot.xa._sync.session import Session
 from reefknot.xa.connection import alone, dialect_of, rows
 
 _XID = re.compile(r"(?P<gid>.+)-(?P<branch_id>(\d\d)+)", re.DOTALL)
+#: The modes whose branches are prepared in databases. What has the gid of another one is another program's.
+_PREPARING_MODES = frozenset({"workflow", "xa"})
 
 
 class Verdict(StrEnum):
@@ -37,13 +39,14 @@ class Verdict(StrEnum):
 class Prepared(msgspec.Struct, frozen=True):
     """A prepared branch and what the server says about its transaction.
 
-    ``status`` is that of the transaction, empty if the server has none of that gid or was not asked.
-    ``done`` says whether the verdict was carried out; ``problem`` why it could not be.
+    ``mode`` and ``status`` are those of the transaction, empty if the server has none of that gid or was not asked.
+    ``done`` says whether the verdict was carried out; ``problem`` why it could not be, or why there is none.
     """
 
     xid: str
     gid: str = ""
     branch_id: str = ""
+    mode: str = ""
     status: str = ""
     verdict: Verdict = Verdict.LEAVE
     done: bool = False
@@ -73,7 +76,7 @@ def sweep(connect: Callable[[], Any], client: Client, *, table: str = "", dry_ru
     """Commit what belongs to transactions that succeeded, roll back what belongs to those that failed.
 
     Nothing else is touched: a transaction that is not finished is the server's, and one that the server
-    does not know may be another server's, or not Reefknot's at all.
+    does not know, or that has no such branch, may be another server's, or not Reefknot's at all.
 
     Args:
         connect: opens a connection to the participant's database; it is closed here.
@@ -93,7 +96,7 @@ def sweep(connect: Callable[[], Any], client: Client, *, table: str = "", dry_ru
             yield found
             continue
         commits = found.verdict is Verdict.COMMIT
-        branch = Branch("xa", found.gid, found.branch_id, Op.COMMIT if commits else Op.ROLLBACK)
+        branch = Branch(found.mode, found.gid, found.branch_id, Op.COMMIT if commits else Op.ROLLBACK)
         try:
             Session(connect, branch, table).run(core.commit if commits else core.rollback)
         except Exception as error:  # noqa: BLE001 - one branch that cannot be ended must not keep the others waiting
@@ -108,8 +111,24 @@ def _judged(xid: bytes, client: Client | None) -> Prepared:
     if match is None:
         return Prepared(text)
     gid, branch_id = match["gid"], match["branch_id"]
-    transaction = client.get(gid) if client is not None else None
-    if transaction is None:
+    if client is None:
         return Prepared(text, gid, branch_id)
-    verdict = {Status.SUCCEED: Verdict.COMMIT, Status.FAILED: Verdict.ROLL_BACK}.get(transaction.status, Verdict.WAIT)
-    return Prepared(text, gid, branch_id, transaction.status, verdict)
+    transaction = client.get(gid)
+    if transaction is None:
+        problem = "this server does not know the gid: another server, purged, or never registered"
+        return Prepared(text, gid, branch_id, problem=problem)
+    problem = _not_of(transaction, branch_id)
+    verdict = Verdict.LEAVE
+    if not problem:
+        ended = {Status.SUCCEED: Verdict.COMMIT, Status.FAILED: Verdict.ROLL_BACK}
+        verdict = ended.get(transaction.status, Verdict.WAIT)
+    return Prepared(text, gid, branch_id, transaction.mode, transaction.status, verdict, problem=problem)
+
+
+def _not_of(transaction: Transaction, branch_id: str) -> str:
+    """Why something of this name is not prepared by a branch of the transaction; empty if it is."""
+    if transaction.mode not in _PREPARING_MODES:
+        return f"the transaction of this gid is a {transaction.mode}, which prepares nothing: another program's"
+    if branch_id not in {branch.branch_id for branch in transaction.branches}:
+        return f"the {transaction.mode} of this gid has no branch {branch_id}: another program's, or never registered"
+    return ""
