@@ -1,10 +1,17 @@
-"""A client's connection: uvicorn's, with limits for the head of a request, which it does not have."""
+"""A client's connection: uvicorn's, with limits for the head of a request, and without other protocols than HTTP/1.1.
+
+A request that asks for another protocol (``Upgrade: h2c``, which Java's HttpClient and ``curl --http2``
+send with every request) is a request like any other to a server that stays with HTTP/1.1: RFC 9110,
+section 7.8. The parser takes what follows its head for the other protocol instead, so such a
+request is parsed once more without the question. Otherwise its body would be lost, or be the next request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, cast
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 #: Request line and headers together. What is longer and does not arrive at once is answered with 400:
@@ -54,7 +61,7 @@ class OneWrite:
 
 
 class ClientConnection(HttpToolsProtocol):
-    """Joins writes, closes what sends its head too slowly, and refuses a head that is too long.
+    """Joins writes, closes what sends its head too slowly, refuses a head that is too long, ignores ``Upgrade``.
 
     One timer for each connection, not for each request: it looks every ``head_seconds``, so a slow
     client has up to twice that time.
@@ -79,7 +86,13 @@ class ClientConnection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived; refuse a head that is too long and still not complete."""
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http(memoryview(data)[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self._refuse()
         if self._waiting_since:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
@@ -94,6 +107,47 @@ class ClientConnection(HttpToolsProtocol):
         """The head is complete."""
         self._waiting_since = 0.0
         super().on_headers_complete()
+
+    def _should_upgrade(self) -> bool:
+        """Leave a request that asks for another protocol alone; the base class asks in its callbacks.
+
+        Raises:
+            HttpParserError: it is CONNECT, of which HTTP/1.1 knows no other form; the parser takes nothing more.
+        """
+        if self.parser.get_method() == b"CONNECT":
+            raise httptools.HttpParserError("CONNECT is not offered")
+        return True
+
+    def _stay_with_http(self, rest: memoryview) -> None:
+        """Parse the request whose head has just ended as if it had not asked for another protocol.
+
+        Args:
+            rest: what arrived behind its head: its body, and perhaps more requests.
+        """
+        while True:
+            try:
+                self._begin_again()
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = rest[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                return self._refuse()
+            else:
+                return None
+
+    def _begin_again(self) -> None:
+        """Give a new parser the head that the last one has read, without the question."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%b %b HTTP/%b" % (method, self.url, version)]
+        lines += [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as in the base class
+        self.parser.feed_data(b"\r\n".join([*lines, b"", b""]))
+
+    def _refuse(self) -> None:
+        message = "Invalid HTTP request received."
+        self.logger.warning(message)
+        self.send_400_response(message)
 
     def _look(self) -> None:
         if self._waiting_since and self.loop.time() - self._waiting_since >= self.head_seconds:
