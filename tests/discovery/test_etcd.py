@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from reefknot.callers.resolve import http
 from reefknot.callers.resolve.base import Access, Endpoint, RegistrationLost, RegistryUnavailable, ServiceTarget
@@ -46,6 +48,12 @@ async def until(condition, seconds=20.0):
     while not await condition():
         assert time.monotonic() < end
         await asyncio.sleep(0.05)
+
+
+def switch_authentication_on(server):
+    server.control("user", "add", "root:pw1")
+    server.control("user", "grant-role", "root", "root")
+    server.control("auth", "enable")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -151,9 +159,7 @@ async def test_nobody_answers():
 
 async def test_user_and_password(service):
     with EtcdServer() as server:
-        server.control("user", "add", "root:pw1")
-        server.control("user", "grant-role", "root", "root")
-        server.control("auth", "enable")
+        switch_authentication_on(server)
         async with registry(server.host, user="root", password=Secret("pw1")) as one:
             await one.register(target(service), US)
             assert await one.resolve(target(service), "grpc") == (("10.0.0.9", 36790),)
@@ -167,6 +173,63 @@ async def test_user_and_password(service):
             with pytest.raises(RegistryUnavailable, match="etcd refuses the user root") as refused:
                 await stranger.resolve(target(service), "grpc")
             assert "hunter2" not in str(refused.value)
+
+
+async def test_a_change_of_users_makes_tokens_old_and_we_log_in_again(service, tmp_path):
+    """The tokens of production are JWT; they say which state of the users they are of."""
+    private, public = tmp_path / "private.pem", tmp_path / "public.pem"
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    kind = serialization.PrivateFormat.TraditionalOpenSSL
+    private.write_bytes(key.private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()))
+    public.write_bytes(
+        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    with EtcdServer(f"--auth-token=jwt,pub-key={public},priv-key={private},sign-method=RS256,ttl=10m") as server:
+        switch_authentication_on(server)
+        async with registry(server.host, user="root", password=Secret("pw1")) as one:
+            await one.register(target(service), US)
+            here = (("10.0.0.9", 36790),)
+            server.control("--user=root:pw1", "user", "add", "somebody:pw")
+            assert await one.resolve(target(service), "grpc") == here
+            server.control("--user=root:pw1", "user", "delete", "somebody")
+            await one.heartbeat()
+            server.control("--user=root:pw1", "role", "add", "reader")
+            await one.deregister()
+            assert await one.resolve(target(service), "grpc") == ()
+            server.control("--user=root:pw1", "role", "delete", "reader")
+            await one.register(target(service), US)
+            assert await one.resolve(target(service), "grpc") == here
+
+
+async def test_authentication_is_switched_off_and_on_while_we_have_a_user(service):
+    with EtcdServer() as server:
+        async with registry(server.host, user="root", password=Secret("pw1")) as one:
+            await one.register(target(service), US)
+            assert one._token == ""
+            switch_authentication_on(server)
+            assert await one.resolve(target(service), "grpc") == (("10.0.0.9", 36790),)
+            await one.heartbeat()
+            assert one._token
+            server.control("--user=root:pw1", "auth", "disable")
+            assert await one.resolve(target(service), "grpc") == (("10.0.0.9", 36790),)
+            await one.heartbeat()
+            await one.deregister()
+
+
+async def test_workers_of_ego_on_one_address_notice_that_one_of_them_took_the_registration_along(etcd, service):
+    """They have one key, under the lease of the last."""
+    place = target(service, "ego")
+    async with registry(etcd.host) as one, registry(etcd.host) as two, registry(etcd.host) as three:
+        for worker in (one, two, three):
+            await worker.register(place, US)
+        await one.heartbeat()  # the key is another one's, and there: nothing to do
+        assert await one.resolve(place, "grpc") == (("10.0.0.9", 36790),)
+        await three.deregister()
+        with pytest.raises(RegistrationLost, match="another worker"):
+            await one.heartbeat()
+        await one.register(place, US)
+        await two.heartbeat()
+        assert await two.resolve(place, "grpc") == (("10.0.0.9", 36790),)
 
 
 async def test_tls_with_certificates_on_both_sides(service, tmp_path):

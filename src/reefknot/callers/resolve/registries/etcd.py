@@ -42,6 +42,11 @@ LEASE_SECONDS = 10
 
 _EGO_PROVIDER = 1
 
+#: How etcd refuses a call that the same user may make with another token. Only a token that has expired
+#: has a status of its own (401): one from before a change of the users or roles (JWT), one that is none,
+#: and none since authentication was switched on are errors like any other.
+_LOG_IN_AGAIN = ("revision of auth store is old", "invalid auth token", "user name is empty")
+
 
 class EtcdRegistry:
     """Services in etcd.
@@ -58,14 +63,18 @@ class EtcdRegistry:
         self._client = RegistryClient("etcd", hosts, access)
         self._access = access
         self._make_id = make_id
-        self._token = ""
+        #: None before the first login; empty if etcd lets everybody in.
+        self._token: str | None = None
         self._lease = ""
+        #: The key of our registration, where other workers on our address have the same one.
+        self._shared_key = ""
 
     async def register(self, target: ServiceTarget, endpoint: Endpoint) -> None:
         granted = await self._call("lease/grant", {"TTL": LEASE_SECONDS})
         self._lease = str(granted.get("ID", ""))
         key, value = self._entry(target, endpoint)
         await self._call("kv/put", {"key": _encoded(key), "value": _encoded(value), "lease": self._lease})
+        self._shared_key = key if target.layout == "ego" else ""
 
     async def heartbeat(self) -> None:
         # A stream of answers in the gateway: one for the one request in it.
@@ -73,6 +82,11 @@ class EtcdRegistry:
         # A lease that etcd does not know any more has no time left, which the gateway leaves out.
         if int(answer.get("result", {}).get("TTL", 0)) <= 0:
             raise RegistrationLost("etcd does not know the lease any more")
+        if self._shared_key:
+            # It goes with the lease of the worker that wrote it last. While it is there nobody writes it.
+            found = await self._call("kv/range", {"key": _encoded(self._shared_key), "keys_only": True})
+            if not found.get("kvs"):
+                raise RegistrationLost("another worker on the same address took the registration with it")
 
     async def deregister(self) -> None:
         lease, self._lease = self._lease, ""
@@ -132,10 +146,10 @@ class EtcdRegistry:
             RegistrationLost: the lease in the call is not known.
             RegistryUnavailable: etcd does not answer or refuses.
         """
-        if self._access.user and not self._token:
+        if self._access.user and self._token is None:
             await self._log_in()
         answer = await self._send(method, fields)
-        if answer.status == 401 and self._access.user:  # the token has expired, or etcd has forgotten it
+        if self._access.user and _wants_login(answer):
             await self._log_in()
             answer = await self._send(method, fields)
         if answer.status == 404 and "lease not found" in answer.text():
@@ -149,15 +163,25 @@ class EtcdRegistry:
         return await self._client.send("POST", f"/v3/{method}", body=msgspec.json.encode(fields), headers=headers)
 
     async def _log_in(self) -> None:
-        self._token = ""
+        self._token = None
         fields = {"name": self._access.user, "password": self._access.password.reveal()}
         answer = await self._send("auth/authenticate", fields)
+        if answer.status != 200 and "authentication is not enabled" in answer.text():
+            self._token = ""
+            return
         if answer.status != 200:
             raise RegistryUnavailable(f"etcd refuses the user {self._access.user}: {answer.text()}")
         self._token = str(decode(answer, dict[str, Any], "etcd").get("token", ""))
 
 
 registry = EtcdRegistry
+
+
+def _wants_login(answer: RegistryAnswer) -> bool:
+    """Whether a call was refused that may pass after a login."""
+    if answer.status == 200:
+        return False
+    return answer.status == 401 or any(text in answer.text() for text in _LOG_IN_AGAIN)
 
 
 def _prefix(target: ServiceTarget, scheme: str) -> str:
