@@ -176,7 +176,30 @@ PARTICIPANTS: dict[str, tuple[Script, type[Outcome] | str, str]] = {
         "",
     ),
     "101": (raw(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n"), Unknown, "HTTP status 101"),
-    "gzip, which nobody asked for": (raw(http_answer(200, GZIP, "Content-Encoding: gzip")), Success, ""),
+    "gzip, which nobody asked for": (
+        raw(http_answer(200, GZIP, "Content-Encoding: gzip")),
+        Unknown,
+        "HTTP status 200 with a compressed body (gzip), which was not asked for",
+    ),
+    "gzip in other letters, after an interim answer": (
+        raw(b"HTTP/1.1 100 Continue\r\n\r\n" + http_answer(201, GZIP, "CONTENT-encoding:GZip")),
+        Unknown,
+        "compressed body (GZip)",
+    ),
+    "gzip and br, closed": (
+        raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nA: b\r\nContent-Encoding: br\r\n\r\n" + GZIP),
+        Unknown,
+        "compressed body (gzip, br)",
+    ),
+    "gzip in chunks": (
+        raw(CHUNKED[:-2] + b"Content-Encoding: gzip\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GZIP), GZIP)),
+        Unknown,
+        "compressed body (gzip)",
+    ),
+    "gzip and nothing": (raw(http_answer(200, b"", "Content-Encoding: gzip")), Success, ""),
+    "gzip and a refusal": (raw(http_answer(409, GZIP, "Content-Encoding: gzip")), Failure, "FAILURE"),
+    "identity": (raw(http_answer(200, b"FAILURE", "Content-Encoding: identity")), Failure, "FAILURE"),
+    "the words in the body": (raw(http_answer(200, b"\r\nContent-Encoding: gzip\r\n")), Success, ""),
     # what the status says
     "201": (raw(http_answer(201, b"created")), Success, ""),
     "202": (raw(http_answer(202)), Success, ""),

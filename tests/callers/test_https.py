@@ -100,6 +100,11 @@ PARTICIPANTS: dict[str, tuple[Script, Callable[[Outcome], bool]]] = {
         answering(http_answer(409, gzip.compress(b"no"), "Content-Encoding: gzip")),
         lambda outcome: isinstance(outcome, Failure) and outcome.reason.startswith("\\x1f\ufffd"),
     ),
+    "gzip that may say anything": (
+        answering(http_answer(200, gzip.compress(b'{"dtm_result":"FAILURE"}'), "Content-Encoding: gzip")),
+        is_unknown("HTTP status 200 with a compressed body (gzip), which was not asked for", unreachable=False),
+    ),
+    "gzip and nothing": (answering(http_answer(200, b"", "Content-Encoding: gzip")), lambda one: one == Success()),
     "hangs": (hang, is_unknown("no answer in time", unreachable=True)),
     "hangs up": (hang_up, is_unknown("127.0.0.1", unreachable=True)),
     "10 GiB": (flood, is_unknown("larger than", unreachable=False)),
@@ -142,7 +147,7 @@ async def test_unknown_authority_is_refused(server_context: ssl.SSLContext) -> N
 async def test_request_is_the_same_as_over_plain_http(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    headers = {"content-TYPE": "text/plain", "X-Token": "t"}
+    headers = {"content-TYPE": "text/plain", "X-Token": "t", "Accept-ENCODING": "gzip"}
     requests: list[list[bytes]] = []
     for context in (None, server_context):
         async with RawServer(answering(OK), ssl_context=context) as server, https_caller(client_context) as caller:
@@ -152,6 +157,7 @@ async def test_request_is_the_same_as_over_plain_http(
             lines = head.replace(port, b"PORT").split(b"\r\n")
             requests.append([lines[0], *sorted(lines[1:]), body])
 
+    assert b"accept-encoding" not in b"".join(requests[0]).lower()
     assert requests[0] == requests[1]
     assert requests[0][0] == b"POST /a%2Fb?x=%41&branch_id=01&gid=g+1&op=action&trans_type=saga HTTP/1.1"
 

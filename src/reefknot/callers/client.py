@@ -14,9 +14,11 @@ from reefknot.callers.tls import TlsClient
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-#: Headers that belong to the connection or delimit the message: only the client itself sets them.
+#: Headers that belong to the connection or delimit the message, and the one that lets participants compress
+#: their answers, which are not decompressed: only the client itself sets them.
 _OWN_HEADERS = frozenset(
     {
+        "accept-encoding",
         "connection",
         "content-length",
         "expect",
@@ -96,7 +98,7 @@ def merge_headers(defaults: dict[str, tuple[str, str]], given: dict[str, str]) -
 
     Args:
         defaults: lower-case name to name and value.
-        given: name to value. Headers that belong to the connection are left out.
+        given: name to value. Headers that only the client sets are left out.
 
     Raises:
         HeaderError: a name or value that would break the request.

@@ -54,7 +54,7 @@ class HttpCaller:
             return Unknown(reason_text(failure.text), unreachable=not failure.heard)
         except (HeaderError, DiscoveryError) as error:
             return Unknown(reason_text(str(error)), unreachable=True)
-        return http_outcome(answer.status, answer.body, self._matching)
+        return http_outcome(answer.status, answer.body, self._matching, answer.encoding)
 
     async def _call_service(self, call: BranchCall) -> Answer:
         """Send the request to an address of the service; to the next one only if nothing was sent."""

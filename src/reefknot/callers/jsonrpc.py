@@ -51,7 +51,7 @@ class JsonRpcCaller:
             return Unknown(reason_text(failure.text), unreachable=not failure.heard)
         except HeaderError as error:
             return Unknown(reason_text(str(error)), unreachable=True)
-        return jsonrpc_outcome(answer.status, answer.body, self._matching)
+        return jsonrpc_outcome(answer.status, answer.body, self._matching, answer.encoding)
 
     async def close(self) -> None:
         """Close idle connections; calls in flight end by themselves."""

@@ -99,7 +99,8 @@ class TlsClient:
                 timeout=aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=None, ceil_threshold=math.inf),
             ) as response:
                 heard = True
-                return Answer(response.status, await self._read(response))
+                body, encoding = await self._read(response), response.headers.getall("Content-Encoding", [])
+                return Answer(response.status, body, ", ".join(encoding) if body else "")
         except TimeoutError:
             text = "no complete answer in time" if heard else "no answer in time"
             raise ExchangeFailed(text, heard=heard) from None

@@ -69,14 +69,19 @@ def reason_text(text: bytes | str, limit: int = TEXT_LIMIT) -> str:
     return shown[: limit - len(_CUT_MARKER)] + _CUT_MARKER
 
 
-def http_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
+def http_outcome(status: int, body: bytes, matching: Matching, encoding: str = "") -> Outcome:
     """Say what the answer to a plain HTTP branch call means.
 
     Args:
         status: the HTTP status code.
         body: the complete body, as received.
         matching: how the body is searched for a result.
+        encoding: the ``Content-Encoding`` of the body. In a compressed one nothing can be found, so it is no success.
     """
+    if encoding and 200 <= status < 300 and encoding.lower() != "identity":
+        return Unknown(
+            reason_text(f"HTTP status {status} with a compressed body ({encoding}), which was not asked for")
+        )
     if matching is Matching.SUBSTRING:
         if status == names.STATUS_ONGOING or b"ONGOING" in body:
             return _ongoing(body)
@@ -92,7 +97,7 @@ def http_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
     return _unclear(status, body)
 
 
-def jsonrpc_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
+def jsonrpc_outcome(status: int, body: bytes, matching: Matching, encoding: str = "") -> Outcome:
     """Say what the answer to a JSON-RPC branch call means.
 
     The HTTP answer is judged first, as for a plain call; only if that is a success, the JSON-RPC
@@ -102,8 +107,9 @@ def jsonrpc_outcome(status: int, body: bytes, matching: Matching) -> Outcome:
         status: the HTTP status code.
         body: the complete body, as received.
         matching: how the body is searched for a result.
+        encoding: as for ``http_outcome``.
     """
-    outcome = http_outcome(status, body, matching)
+    outcome = http_outcome(status, body, matching, encoding)
     if not isinstance(outcome, Success):
         return outcome
     try:

@@ -141,6 +141,7 @@ async def test_branch_headers_override_whatever_their_case(settings):
         "content-length": "1000",
         "Connection": "close",
         "Transfer-Encoding": "chunked",
+        "Accept-encoding": "gzip",
     }
 
     assert await sent_request(discover(settings), branch_call("", headers=headers), "/") == [
