@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 
+import grpc
 import pytest
 
 from reefknot.callers import Callers, discover
@@ -151,6 +153,38 @@ async def test_grpc_calls_are_balanced():
                 assert await call(callers, GRPC_URL) == Success()
         assert min(len(one.calls), len(two.calls)) >= 10
         assert discovery.asked[0] == ("bank", "grpc")
+
+
+@contextmanager
+def authorities_at(host: str, seen: list[bytes]) -> Iterator[int]:
+    """A gRPC server on a free port that notes the authority of each call; only private names tell it."""
+
+    def serve(body: bytes, context: grpc.ServicerContext) -> bytes:
+        seen.append(context._rpc_event.call_details.host)
+        return b""
+
+    handler = grpc.method_handlers_generic_handler(
+        "bank.Bank", {"TransOut": grpc.unary_unary_rpc_method_handler(serve)}
+    )
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+    port = server.add_insecure_port(f"{host}:0")
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(0).wait()
+
+
+@pytest.mark.parametrize(("host", "bracketed"), [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")])
+async def test_the_authority_of_grpc_calls_is_one_address_however_many_there_are(host, bracketed):
+    seen: list[bytes] = []
+    with authorities_at(bracketed, seen) as one, authorities_at(bracketed, seen) as two:
+        first = min((one, two))
+        for ports, expected in (((one,), one), ((one, two), first), ((two, one), first)):
+            seen.clear()
+            async with callers_of(Listed(bank=[(host, port) for port in ports])) as callers:
+                assert [await call(callers, GRPC_URL) for _ in range(4)] == [Success()] * 4
+            assert seen == [f"{bracketed}:{expected}".encode()] * 4
 
 
 async def test_grpc_passes_over_an_address_where_nobody_listens():

@@ -47,7 +47,7 @@ class Channels:
         if channel is None:
             from reefknot.callers.grpc.channel import Channel  # noqa: PLC0415 - that module says why
 
-            channel = self._channels[target] = Channel(target, self._options)
+            channel = self._channels[target] = Channel(target, [*self._options, *authority_option(target)])
         else:
             self._channels.move_to_end(target)
         channel.calls += 1
@@ -70,6 +70,19 @@ class Channels:
         gone = [self._channels.pop(target) for target in unused[: max(len(self._channels) - most, 0)]]
         for channel in gone:
             await channel.close()
+
+
+def authority_option(target: str) -> list[tuple[str, int | str]]:
+    """The ``:authority`` of calls over a channel to addresses: the first of them, as if it were the only one.
+
+    gRPC itself takes all of them, with commas in between. That is no authority, and servers and
+    proxies that look at it refuse the call. Of a name gRPC takes the name.
+
+    Args:
+        target: as for ``Channels.enter``.
+    """
+    scheme, _, addresses = target.partition(":")
+    return [("grpc.default_authority", addresses.split(",")[0])] if scheme in ("ipv4", "ipv6") else []
 
 
 def channel_options(settings: CallerSettings) -> list[tuple[str, int | str]]:
