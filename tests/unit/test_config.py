@@ -218,16 +218,55 @@ def test_keys_without_effect_are_named_when_they_are_changed():
     )
 
 
-def test_misspelt_variable_with_our_prefix_is_named_but_a_platforms_own_are_not():
-    environ = {
-        "REEFKNOT_HTPP_PORT": "1",
-        "REEFKNOT_SERVICE_HOST": "10.0.0.1",
-        "REEFKNOT_PORT_36789_TCP_ADDR": "10.0.0.1",
-        "REEFKNOT_FAILPOINTS": "call.before_send=kill",
-    }
-    assert load(environ=environ).notices == (
-        "unknown environment variable REEFKNOT_HTPP_PORT: did you mean REEFKNOT_HTTP_PORT?",
-    )
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("REEFKNOT_STOR_URL", ": did you mean REEFKNOT_STORE_URL?"),
+        ("REEFKNOT_HTPP_PORT", ": did you mean REEFKNOT_HTTP_PORT?"),
+        ("REEFKNOT_PORT", ": did you mean REEFKNOT_HTTP_PORT?"),
+        ("REEFKNOT_STORE_PASWORD_FILE", ": did you mean REEFKNOT_STORE_PASSWORD_FILE?"),
+        ("REEFKNOT_HTTP_PORT_FILE", ": did you mean REEFKNOT_HTTP_PORT?"),
+        ("REEFKNOT_X", "; `reefknot config keys` lists all"),
+    ],
+)
+def test_unknown_variable_with_our_prefix_is_refused(name, hint):
+    assert refusal(environ={name: "1"}) == f"unknown environment variable {name}{hint}"
+    assert load(environ={name: ""}).origins == {}
+
+
+def test_variables_with_our_prefix_that_others_set_or_read_are_passed_over():
+    services = {}
+    for service in ("REEFKNOT", "REEFKNOT_HTTP", "REEFKNOT_GRPC", "REEFKNOT_V2_A"):
+        services |= {
+            f"{service}_SERVICE_HOST": "10.0.0.1",
+            f"{service}_SERVICE_PORT": "36789",
+            f"{service}_SERVICE_PORT_HTTP_API": "36789",
+            f"{service}_PORT": "tcp://10.0.0.1:36789",
+            f"{service}_PORT_36789_TCP": "tcp://10.0.0.1:36789",
+            f"{service}_PORT_36789_TCP_PROTO": "tcp",
+            f"{service}_PORT_36789_TCP_PORT": "36789",
+            f"{service}_PORT_36789_TCP_ADDR": "10.0.0.1",
+        }
+    read_elsewhere = {"REEFKNOT_FAILPOINTS": "call.before_send=kill", "REEFKNOT_BARRIER_TABLE": "t"}
+    loaded = load(environ={**services, **read_elsewhere, "MY_REEFKNOT_URL": "http://h"})
+    assert (loaded.origins, loaded.notices) == ({}, ())
+    assert load(environ={**services, "REEFKNOT_HTTP_PORT": "8080"}).config.http_port == 8080
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "HttpPort: 1\nStore:\n  Host: h\nHttpPort: 2\n",
+            'line 4, column 1: the key "HttpPort" stands in line 1 already',
+        ),
+        ("Store:\n  Host: h\nStore:\n  Db: d\n", 'line 3, column 1: the key "Store" stands in line 1 already'),
+        ("Store:\n  Host: a\n  Db: d\n  Host: a\n", 'line 4, column 3: the key "Host" stands in line 2 already'),
+        ("{HttpPort: 1, 'HttpPort': 1}\n", 'line 1, column 15: the key "HttpPort" stands in line 1 already'),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_with_its_lines(write, text, problem):
+    assert refusal(file=write(text)).endswith(f"is no valid YAML: {problem}")
 
 
 def test_secret_from_a_file_loses_its_last_line_break(tmp_path):

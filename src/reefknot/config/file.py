@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,13 +16,24 @@ from reefknot.errors import ConfigError
 
 
 class _TextLoader(yaml.SafeLoader):
-    """Leaves every scalar as the text that stands in the file, except an unquoted null.
+    """Leaves every scalar as the text that stands in the file, except an unquoted null; refuses a repeated key.
 
     So ``Password: 0123`` and ``TimeZoneOffset: +8`` keep their form, and a quoted number is the
     same as a bare one; the settings' own types decide what a text means.
     """
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own name and type
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT002 - PyYAML's
+        # PyYAML takes the last one: half of a file could be without effect.
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in lines:
+                    problem = f'the key "{mask(key.value)}" stands in line {lines[key.value]} already'
+                    raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                lines[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 _TextLoader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])

@@ -7,6 +7,7 @@ the operator should know is in ``Loaded.notices``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,11 +25,17 @@ _DEFAULT = "default"
 
 _DATA_EXPIRE, _FINISHED_DATA_EXPIRE = "Store.DataExpire", "Store.FinishedDataExpire"
 
-#: Variables with our prefix that are read elsewhere.
-_OTHER_VARIABLES = frozenset({"REEFKNOT_FAILPOINTS", "REEFKNOT_WORKER"})
+#: Variables with our prefix that are read elsewhere; two are settings of Django in an environment shared with us.
+_OTHER_VARIABLES = frozenset(
+    {"REEFKNOT_FAILPOINTS", "REEFKNOT_WORKER", "REEFKNOT_BARRIER_TABLE", "REEFKNOT_SHOW_ERRORS"}
+)
 
-#: Variables that Kubernetes sets in a namespace with a service called reefknot.
-_OF_THE_PLATFORM = ("REEFKNOT_SERVICE_", "REEFKNOT_PORT")
+#: Variables that Kubernetes sets in a namespace with a service called reefknot, or reefknot-something.
+_OF_THE_PLATFORM = re.compile(
+    r"REEFKNOT_(?:\w+_)?(?:SERVICE_HOST|SERVICE_PORT(?:_\w+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+#: And one whose name could be a setting's; its value could not.
+_PORT_OF_THE_PLATFORM, _ADDRESS = re.compile(r"REEFKNOT_(?:\w+_)?PORT"), re.compile(r"(?:tcp|udp|sctp)://.*")
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -72,8 +79,8 @@ def load(
         ConfigError: at least one setting is wrong; the text names each with its origin.
     """
     keys = all_keys()
-    environ = {name: value for name, value in (environ or {}).items() if value}
-    problems: list[str] = []
+    environ = {name: value for name, value in (environ or {}).items() if value and not _is_of_the_platform(name, value)}
+    problems = _unknown_variables(keys, environ)
     from_file = read_file(file, keys, problems) if file else {}
     winners: dict[str, _Found] = {}
     notices: list[str] = []
@@ -93,7 +100,7 @@ def load(
         raise ConfigError("\n".join(problems))
     origins = {name: found.origin for name, found in winners.items()}
     config = _with_expiry_of_dtm(_build(keys, values), origins)
-    notices += [*_advice(config, keys, origins), *_misspelt(keys, environ)]
+    notices += _advice(config, keys, origins)
     return Loaded(config, origins, tuple(notices))
 
 
@@ -216,17 +223,22 @@ def _advice(config: Config, keys: tuple[Key, ...], origins: Mapping[str, str]) -
     return lines
 
 
-def _misspelt(keys: tuple[Key, ...], environ: Mapping[str, str]) -> list[str]:
-    """Variables with our prefix that look like a setting and are none.
-
-    Only near misses, and none that Kubernetes makes for a service with our name.
-    """
+def _unknown_variables(keys: tuple[Key, ...], environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable with our prefix that sets nothing: the setting it means would keep its default."""
     known = {variable for key in keys for variable in key.variables if variable.startswith(PREFIX)}
-    known |= {f"{PREFIX}{key.env}_FILE" for key in keys if key.secret} | _OTHER_VARIABLES
+    known |= {f"{PREFIX}{key.env}_FILE" for key in keys if key.secret}
     lines = []
     for name in sorted(environ):
-        ours = name.startswith(PREFIX) and not name.startswith(_OF_THE_PLATFORM)
-        if ours and name not in known:
-            close = get_close_matches(name, known, n=1, cutoff=0.85)
-            lines += [f"unknown environment variable {name}: did you mean {close[0]}?"] if close else []
+        if name.startswith(PREFIX) and name not in known | _OTHER_VARIABLES:
+            close = get_close_matches(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], n=1)
+            hint = f": did you mean {PREFIX}{close[0]}?" if close else "; `reefknot config keys` lists all"
+            lines.append(f"unknown environment variable {name}{hint}")
     return lines
+
+
+def _is_of_the_platform(name: str, value: str) -> bool:
+    if not name.startswith(PREFIX):
+        return False
+    if _OF_THE_PLATFORM.fullmatch(name):
+        return True
+    return bool(_PORT_OF_THE_PLATFORM.fullmatch(name) and _ADDRESS.fullmatch(value))

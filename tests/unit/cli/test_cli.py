@@ -99,6 +99,16 @@ def test_wrong_setting_is_exit_code_2_and_named(command, own_place, capsys):
     )
 
 
+@pytest.mark.parametrize("command", ["serve", "config show", "config check", "migrate", ""])
+def test_unknown_variable_is_exit_code_2_and_nothing_starts(command, own_place, capsys, monkeypatch):
+    monkeypatch.setenv("REEFKNOT_STOR_URL", "postgres://u:hunter2@h/db")
+    assert main(command.split()) == 2
+    assert capsys.readouterr().err == (
+        "reefknot: unknown environment variable REEFKNOT_STOR_URL: did you mean REEFKNOT_STORE_URL?\n"
+    )
+    assert list(own_place.iterdir()) == []
+
+
 def test_file_may_stand_before_the_command(own_place, capsys):
     (own_place / "c.yml").write_text("HttpPort: 1234\n")
     assert main(["-c", "c.yml", "config", "show", "--json"]) == 0
