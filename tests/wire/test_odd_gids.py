@@ -132,7 +132,7 @@ def test_pairs_that_look_alike_stay_apart(server):
     assert [server.status(gid) for gid in gids] == ["prepared", "failed", *["prepared"] * 6]
 
 
-@pytest.mark.parametrize("topic", ["o'clock", "100%", "🦀", "a/b", "x' or '1'='1"])
+@pytest.mark.parametrize("topic", ["o'clock", "100%", "🦀", "a/b", "x' or '1'='1", "a%20b", "50%25"])
 def test_topics_with_odd_names(server, participant, topic):
     assert server.get("subscribe", topic=topic, url=participant.url("/letter")).status == 200
     assert [row["k"] for row in server.get("queryKV", cat="topics", key=topic).json()["kv"]] == [topic]

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -254,7 +254,7 @@ class HttpApi:
         return {"dtm_result": "SUCCESS", "gid": self._verbs.new_gid()}
 
     async def _delete_topic(self, request: Request) -> object:
-        await self._verbs.topics.delete(unquote(request.path.removeprefix(TOPIC_PATH)))
+        await self._verbs.topics.delete(request.path.removeprefix(TOPIC_PATH))
         return None
 
     async def _version_reply(self, request: Request) -> object:
