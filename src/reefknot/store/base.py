@@ -150,6 +150,10 @@ class Decision(msgspec.Struct, frozen=True, array_like=True):
     due_in_ms: int = 0
     mode: str = ""
 
+    def fits(self, mode: str, status: Status) -> bool:
+        """Whether it may be applied to a transaction of this mode and status."""
+        return status in self.expect and self.mode in ("", mode)
+
 
 class Claimed(msgspec.Struct, frozen=True, array_like=True):
     """A transaction this node may drive now.

@@ -193,9 +193,7 @@ class MemoryStore:
     async def decide(self, decision: Decision) -> Record | None:
         now = self._now()
         record = self._records.get(decision.gid)
-        if record is None or record.finished_ms or record.status not in decision.expect:
-            return None
-        if decision.mode not in ("", record.mode):
+        if record is None or record.finished_ms or not decision.fits(record.mode, record.status):
             return None
         owner, lease_until_ms = _lease(now, decision.owner, decision.lease_ms, decision.status)
         final = decision.status.final

@@ -185,8 +185,7 @@ class DecisionBatch:
             if held is None:
                 pass
             elif isinstance(operation, Decision):
-                same_mode = operation.mode in ("", held.mode)
-                if same_mode and not held.finished and held.status in operation.expect:
+                if not held.finished and operation.fits(held.mode, held.status):
                     decided.append((len(results), len(commands) + 1))
                     commands += self._decide(held, operation)
             elif held.mode == operation.mode and held.status is Status.PREPARED:
