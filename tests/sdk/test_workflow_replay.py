@@ -1,20 +1,28 @@
 """A run is the same as those before it: what it is told, which steps it comes to, with which arguments."""
 
 import asyncio
+import dataclasses
+import functools
 import json
 from base64 import b64encode
+from collections.abc import Awaitable
 
 import msgspec
 import pytest
 
 from reefknot import (
+    AsyncClient,
     AsyncWorkflow,
+    AsyncWorkflows,
+    Client,
     Failure,
     GidConflict,
+    Invalid,
     OutcomeUnknown,
     RolledBack,
     Workflow,
     WorkflowChanged,
+    Workflows,
     workflow,
 )
 from reefknot.testing.participant import ERROR, FAILURE, Say
@@ -317,3 +325,230 @@ def test_arguments_that_cannot_be_compared_by_their_class_are_compared_as_they_a
         assert program.run(gid, flow, Order(7)) == 7
         with pytest.raises(GidConflict):
             program.run(gid, flow, Order(8))
+
+
+# --- results that cannot be recorded, and functions of the wrong kind -----------------------------
+
+
+@dataclasses.dataclass(eq=False)
+class Odd:
+    """It cannot even be compared."""
+
+    number: int = 1
+
+    def __eq__(self, other):
+        raise RuntimeError("odd")
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        ((200, "receipt"), "is a tuple, which a replay would give back as list"),
+        (Odd(), "cannot be recorded (RuntimeError: odd)"),
+        ({"n": float("nan")}, "is a dict, which a replay would give back as dict"),
+    ],
+    ids=["tuple", "object", "nan"],
+)
+def test_work_whose_result_cannot_be_recorded_is_done_once(server, face, made, problem):
+    charged = []
+
+    def charge():
+        charged.append(30)
+        return made
+
+    async def async_charge():
+        return charge()
+
+    @workflow("pay")
+    def pay(w: Workflow) -> None:
+        w.do(charge, undo=charged.pop)
+
+    @workflow("pay")
+    async def async_pay(w: AsyncWorkflow) -> None:
+        await w.do(async_charge)
+
+    flow, gid = {"sync": pay, "async": async_pay}[face], new_gid()
+    with Program(server, [flow]) as program:
+        told = []
+        for _ in range(3):
+            with raising(Invalid) as errors:
+                program.run(gid, flow)
+            told.append((errors[0].field, errors[0].problem, errors[0].fix, str(errors[0])))
+        program.cron()
+        (answer,) = program.answers(1)
+        assert (answer.status, problem in answer.body.decode()) == (500, True)
+        assert (told[0][0], problem in told[0][1], told[1:]) == ("the result of step 01", True, told[:1] * 2)
+        assert "the step's work is done and is not done again" in told[0][3]
+        assert charged == [30]
+        assert program.rows(gid) == [("01", "step", "succeed"), ("01", "unrecordable", "succeed")]
+        assert program.state(gid) == "prepared"
+
+
+def test_work_whose_result_cannot_be_recorded_can_be_undone(server):
+    """The function catches that in every run alike; the program dies between the undo and its record."""
+    log, dies = [], [True]
+
+    def undo() -> None:
+        log.append("undone")
+        if dies:
+            raise ConnectionError(dies.pop())
+
+    @workflow("pay")
+    def pay(w: Workflow) -> None:
+        try:
+            w.do(lambda: log.append("done") or {1, 2}, undo=undo)
+        except Invalid as error:
+            raise Failure("no receipt") from error
+
+    gid = new_gid()
+    with Program(server, [pay]) as program:
+        with pytest.raises(ConnectionError):
+            program.run(gid, pay)
+        with pytest.raises(RolledBack, match="no receipt"):
+            program.run(gid, pay)
+        assert log == ["done", "undone", "undone"]
+        assert program.state(gid) == "failed"
+
+
+def test_an_error_of_the_work_itself_is_no_record(server):
+    runs = []
+
+    def charge() -> int:
+        runs.append("charge")
+        if len(runs) == 1:
+            raise Invalid("card", "is not known", "try again")
+        return len(runs)
+
+    @workflow("pay")
+    def pay(w: Workflow) -> int:
+        return w.do(charge)
+
+    gid = new_gid()
+    with Program(server, [pay]) as program:
+        with pytest.raises(Invalid, match="card"):
+            program.run(gid, pay)
+        assert program.run(gid, pay) == 2
+
+
+done = []
+
+
+def plain():
+    done.append("plain")
+
+
+async def awaited():
+    done.append("awaited")
+
+
+class Plain:
+    def work(self, *_):
+        done.append("method")
+
+
+@pytest.mark.parametrize("part", ["do", "undo", "commit", "xa", "branch", "on_rollback"])
+@pytest.mark.parametrize("work", [plain, Plain().work, functools.partial(Plain().work, 1)])
+def test_a_plain_function_is_refused_by_an_async_workflow_before_it_is_called(server, part, work):
+    @workflow("wrong")
+    async def wrong(w: AsyncWorkflow) -> None:
+        match part:
+            case "xa":
+                await w.xa(awaited, work)
+            case "branch":
+                await w.branch().do(work)
+            case "on_rollback":
+                w.branch().on_rollback(work)
+            case "do":
+                await w.do(work)
+            case _:
+                await w.do(awaited, **{part: work})
+
+    done.clear()
+    gid = new_gid()
+    with Program(server, [wrong]) as program:
+        with pytest.raises(Invalid, match="is a plain function, which an async workflow cannot await"):
+            program.run(gid, wrong)
+        assert program.rows(gid) == []
+    assert done == []
+
+
+@pytest.mark.parametrize("work", [awaited, functools.partial(awaited)])
+@pytest.mark.parametrize("part", ["do", "undo", "commit"])
+def test_an_async_function_is_refused_by_a_plain_workflow_before_it_is_called(server, part, work):
+    @workflow("wrong")
+    def wrong(w: Workflow) -> None:
+        w.do(**({"work": plain} | {"work" if part == "do" else part: work}))
+
+    done.clear()
+    gid = new_gid()
+    with Program(server, [wrong]) as program:
+        with pytest.raises(Invalid, match="awaited is an async def, which a plain workflow cannot await"):
+            program.run(gid, wrong)
+        assert program.rows(gid) == []
+    assert done == []
+
+
+def test_what_may_be_of_either_kind_is_looked_at_when_it_was_called_once(server):
+    @workflow("lambdas")
+    async def lambdas(w: AsyncWorkflow) -> None:
+        await w.do(lambda: awaited())  # noqa: PLW0108 - what is tested
+        await w.do(lambda: done.append("lambda"))
+
+    @workflow("coroutine")
+    def coroutine(w: Workflow) -> None:
+        w.do(lambda: awaited())  # noqa: PLW0108 - as above
+
+    done.clear()
+    gid = new_gid()
+    with Program(server, [lambdas]) as program:
+        for _ in range(3):
+            with pytest.raises(Invalid, match="step 02: was to be awaited, and is a NoneType; write the function as"):
+                program.run(gid, lambdas)
+    assert done == ["awaited", "lambda"]
+    with Program(server, [coroutine]) as program, pytest.raises(Invalid, match="is a coroutine"):
+        program.run(new_gid(), coroutine)
+
+
+def wrapped(function):
+    @functools.wraps(function)
+    def called(*args):
+        return function(*args)
+
+    return called
+
+
+def says_so() -> Awaitable[None]:
+    return awaited()
+
+
+class CanBeAwaited:
+    async def __call__(self):
+        await awaited()
+
+
+@pytest.mark.parametrize("work", [wrapped(awaited), says_so, CanBeAwaited(), functools.partial(says_so)])
+def test_other_functions_that_can_be_awaited(server, work):
+    @workflow("odd")
+    async def odd(w: AsyncWorkflow) -> None:
+        await w.do(work)
+
+    done.clear()
+    with Program(server, [odd]) as program:
+        program.run(new_gid(), odd)
+    assert done == ["awaited"]
+
+
+@pytest.mark.parametrize(
+    ("client", "flows", "function", "problem"),
+    [
+        (Client, Workflows, async_transfer, "'transfer' is an async def, which Workflows cannot run; give it to Async"),
+        (AsyncClient, AsyncWorkflows, transfer, "'transfer' is a plain function, which AsyncWorkflows cannot run"),
+        (Client, Workflows, plain, "plain is no workflow; decorate it with @workflow"),
+    ],
+)
+def test_workflows_of_the_wrong_kind_are_refused_when_the_program_begins(server, client, flows, function, problem):
+    with pytest.raises(Invalid, match=problem):
+        flows(client(server.url), [function], callback="http://me/workflow")

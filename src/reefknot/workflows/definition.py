@@ -170,6 +170,16 @@ class AsyncWorkflowFunction(Definition[P, R]):
         return cast("R", await self._function(w, *args, **kwargs))
 
 
+def misplaced(function: object, where: str) -> Invalid:
+    """The error for something that was given to ``Workflows`` or ``AsyncWorkflows`` and cannot be run by it."""
+    if not isinstance(function, Definition):
+        name = getattr(function, "__qualname__", repr(function))
+        return Invalid("functions", f"{name} is no workflow", "decorate it with @workflow(name)")
+    awaited = isinstance(function, AsyncWorkflowFunction)
+    kind, fit = ("an async def", "AsyncWorkflows") if awaited else ("a plain function", "Workflows")
+    return Invalid("functions", f"{function.name!r} is {kind}, which {where} cannot run", f"give it to {fit}")
+
+
 class WorkflowDecorator(Protocol):
     """Makes a workflow of a function."""
 

@@ -8,6 +8,7 @@ those in the first four lines; the others are names they do not look up.
     01  commit, rollback         phase 2 of the step is done
     00  decision                 whether it ends in commit or rollback, before the first call of phase 2
     01  step                     which step it is, before it is done: by this, changed code is found out
+    01  unrecordable             why what it returned cannot be recorded: its work is done, and is not done again
     01  form                     ``parts``: the result is not plain, but a list of the operations that hold it
     01  part-<digest>-<number>   a piece of it, in base64
 
@@ -24,7 +25,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from reefknot.client.values import RecordedStep
-from reefknot.errors import Failure, GidConflict, OutcomeUnknown, ReefknotError, WorkflowChanged
+from reefknot.errors import Failure, GidConflict, Invalid, OutcomeUnknown, ReefknotError, WorkflowChanged
 from reefknot.model import Op
 from reefknot.wire.outcome import reason_text
 
@@ -34,6 +35,7 @@ OWN_BRANCH = "00"
 DECISION = "decision"
 STEP = "step"
 BUSINESS = "business"
+UNRECORDABLE = "unrecordable"
 FORM = "form"
 PARTS = "parts"
 #: The largest result in one row, as JSON writes it: a quarter of the server's BodyLimit.
@@ -69,6 +71,32 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True):
 
     op: str
     reason: str = ""
+
+
+class Unrecordable(msgspec.Struct, frozen=True):
+    """Why what a step returned cannot be recorded: the parts of ``Invalid``."""
+
+    field: str
+    problem: str
+    fix: str
+
+    @classmethod
+    def of(cls, error: Exception, what: str) -> Unrecordable:
+        """The reason in an error, of any kind, that came up when ``what`` was encoded."""
+        if isinstance(error, Invalid):
+            return cls(error.field, reason_text(error.problem), error.fix)
+        fix = "return what the annotation or returns= says"
+        return cls(what, reason_text(f"cannot be recorded ({type(error).__name__}: {error})"), fix)
+
+    def error(self, gid: str, branch_id: str) -> Invalid:
+        """The error that every run gets."""
+        made = Invalid(self.field, self.problem, self.fix)
+        made.gid, made.branch_id = gid, branch_id
+        made.advice = (
+            "the step's work is done and is not done again: catch this and raise Failure, which undoes it, or end "
+            "the workflow with client.force_stop"
+        )
+        return made
 
 
 class Started(msgspec.Struct, frozen=True):

@@ -22,6 +22,7 @@ from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._async.journal import AsyncJournal
 from reefknot.workflows._async.stubs import AsyncStubChannel
+from reefknot.workflows.awaiting import async_checked, async_misfit
 from reefknot.workflows.records import Decided
 from reefknot.xa import core
 from reefknot.xa._async.session import AsyncConnect, AsyncSession
@@ -151,10 +152,19 @@ class AsyncWorkflowBranch:
             name: of the step.
             guarded: whether the step's barrier stands before the work.
         """
+        async_checked(described, "work")
         kind = values.returned_kind(described) if returns is None else returns
 
         async def encoded() -> bytes:
-            return values.encode(await work(), kind, self._what)
+            made = work()
+            problem: Exception | None = async_misfit(made, self._what)
+            if problem is None:
+                result = await made
+                try:
+                    return values.encode(result, kind, self._what)
+                except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
+                    problem = error
+            raise await self._journal.unrecordable(self.branch_id, problem, self._what) from problem
 
         name = name or f"do {getattr(described, '__name__', type(described).__name__)}"
         data = await self._act(name, encoded, guarded=guarded)
@@ -171,6 +181,7 @@ class AsyncWorkflowBranch:
         table: str = "",
     ) -> Result:
         """Work in a database that prepares it; see ``AsyncWorkflow.xa``."""
+        async_checked(work, "work")
         kind = values.returned_kind(work) if returns is None else returns
         table = checked_table(table) if table else ""
         for op, steps in ((Op.COMMIT, core.commit), (Op.ROLLBACK, core.rollback)):
@@ -308,6 +319,7 @@ class AsyncWorkflowBranch:
             payload = None if data is None else encode(data, binary=is_grpc(url))
             self._add_finish(op, field, AsyncPhaseTwo(url, payload))
         else:
+            async_checked(how, field)
             called = how
             self._add_finish(
                 op,

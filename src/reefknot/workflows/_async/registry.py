@@ -24,7 +24,7 @@ from reefknot.wire.outcome import reason_text
 from reefknot.workflows import records
 from reefknot.workflows._async.journal import AsyncJournal, Overtaken
 from reefknot.workflows._async.workflow import AsyncWorkflow
-from reefknot.workflows.definition import AsyncWorkflowFunction
+from reefknot.workflows.definition import AsyncWorkflowFunction, misplaced
 from reefknot.workflows.records import Decided, Decision, Records, Unanswered
 
 P = ParamSpec("P")
@@ -81,7 +81,8 @@ class AsyncWorkflows:
         headers: sent with every call of a service, and with the server's call of the callback.
 
     Raises:
-        Invalid: two workflows have one name, an annotation of one cannot be used, or the callback cannot be called.
+        Invalid: one is no workflow, or of the other kind (``def`` or ``async def``); two have one name; an annotation
+            of one cannot be used; or the callback cannot be called.
     """
 
     def __init__(
@@ -99,6 +100,8 @@ class AsyncWorkflows:
         self._gids = gid_source()
         self._functions: dict[str, AsyncWorkflowFunction[..., Any]] = {}
         for function in functions:
+            if not isinstance(function, AsyncWorkflowFunction):
+                raise misplaced(function, "AsyncWorkflows")
             if function.name in self._functions:
                 raise Invalid("functions", f"two workflows are named {function.name!r}", "give each a name of its own")
             function.check()

@@ -15,6 +15,7 @@ from reefknot.errors import Invalid
 from reefknot.workflows._async.branch import AsyncWorkflowBranch
 from reefknot.workflows._async.journal import AsyncJournal
 from reefknot.workflows._async.stubs import AsyncStubChannel
+from reefknot.workflows.awaiting import async_checked
 from reefknot.xa._async.session import AsyncConnect
 
 Result = TypeVar("Result")
@@ -149,7 +150,9 @@ class AsyncWorkflow:
         Raises:
             Failure: ``work`` refused.
             WorkflowChanged: another step was recorded in this place.
-            Invalid: the result cannot be recorded, or would come back as something else.
+            Invalid: a function is of the wrong kind, ``def`` or ``async def``, and was not called. Or the result
+                cannot be recorded, or would come back as something else: so in every run, and ``work`` is not
+                called again.
         """
         return await self._with(undo, commit).recorded(work, described=work, returns=returns, name=name)
 
@@ -202,6 +205,9 @@ class AsyncWorkflow:
         return any(branch.has_phase_two for branch in self._branches)
 
     def _with(self, undo: AsyncFinish | None, commit: AsyncFinish | None) -> AsyncWorkflowBranch:
+        for field, function in (("undo", undo), ("commit", commit)):
+            if function is not None and not isinstance(function, str):
+                async_checked(function, field)
         branch = self.branch()
         if undo is not None:
             branch.on_rollback(undo if isinstance(undo, str) else _without_barrier(undo))

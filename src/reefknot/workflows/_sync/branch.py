@@ -23,6 +23,7 @@ from reefknot.model import Op
 from reefknot.workflows import records, values
 from reefknot.workflows._sync.journal import Journal
 from reefknot.workflows._sync.stubs import StubChannel
+from reefknot.workflows.awaiting import checked, misfit
 from reefknot.workflows.records import Decided
 from reefknot.xa import core
 from reefknot.xa._sync.session import Connect, Session
@@ -152,10 +153,19 @@ class WorkflowBranch:
             name: of the step.
             guarded: whether the step's barrier stands before the work.
         """
+        checked(described, "work")
         kind = values.returned_kind(described) if returns is None else returns
 
         def encoded() -> bytes:
-            return values.encode(work(), kind, self._what)
+            made = work()
+            problem: Exception | None = misfit(made, self._what)
+            if problem is None:
+                result = made
+                try:
+                    return values.encode(result, kind, self._what)
+                except Exception as error:  # noqa: BLE001 - a type of the caller's may raise anything
+                    problem = error
+            raise self._journal.unrecordable(self.branch_id, problem, self._what) from problem
 
         name = name or f"do {getattr(described, '__name__', type(described).__name__)}"
         data = self._act(name, encoded, guarded=guarded)
@@ -172,6 +182,7 @@ class WorkflowBranch:
         table: str = "",
     ) -> Result:
         """Work in a database that prepares it; see ``Workflow.xa``."""
+        checked(work, "work")
         kind = values.returned_kind(work) if returns is None else returns
         table = checked_table(table) if table else ""
         for op, steps in ((Op.COMMIT, core.commit), (Op.ROLLBACK, core.rollback)):
@@ -305,6 +316,7 @@ class WorkflowBranch:
             payload = None if data is None else encode(data, binary=is_grpc(url))
             self._add_finish(op, field, PhaseTwo(url, payload))
         else:
+            checked(how, field)
             called = how
             self._add_finish(
                 op,

@@ -7,7 +7,7 @@ import msgspec
 
 from reefknot.client._sync.server import Server
 from reefknot.client.values import BranchMessage, RecordedStep
-from reefknot.errors import Failure, GidConflict, Ongoing, Refused, WorkflowChanged
+from reefknot.errors import Failure, GidConflict, Invalid, Ongoing, Refused, WorkflowChanged
 from reefknot.model import Op, Status
 from reefknot.wire.outcome import reason_text
 from reefknot.workflows import records
@@ -74,6 +74,7 @@ class Journal:
 
         Raises:
             Failure: it was refused in an earlier run.
+            Invalid: it was done in an earlier run, and what it returned could not be recorded.
             WorkflowChanged: another step was in its place.
             Decided, OutcomeUnknown: it must not be done any more.
         """
@@ -82,12 +83,15 @@ class Journal:
         try:
             begun = self.known.is_begun(branch_id, name)
             done = self.known.get(branch_id, Op.ACTION)
-            if done is None:
+            unrecordable = self.known.get(branch_id, records.UNRECORDABLE)
+            if done is None and unrecordable is None:
                 self.known.may_do(branch_id, begun=begun, name=name)
         except WorkflowChanged as error:
             self.stop(error)
             raise
         if done is None:
+            if unrecordable is not None:
+                raise self._unrecordable(unrecordable)
             if not begun:
                 self.add(branch_id, records.STEP, name.encode())
             return None
@@ -107,6 +111,16 @@ class Journal:
             if self.known.get(branch_id, op) is None:
                 self.add(branch_id, op, part)
         self.add(branch_id, Op.ACTION, msgspec.json.encode([op for op, _ in parts]))
+
+    def unrecordable(self, branch_id: str, error: Exception, what: str) -> Invalid:
+        """Record that a step's work is done, and that what it returned cannot be recorded.
+
+        Returns:
+            The error that every later run of the workflow gets from the record, for this run too.
+        """
+        data = msgspec.json.encode(records.Unrecordable.of(error, what))
+        self.add(branch_id, records.UNRECORDABLE, data)
+        return self._unrecordable(RecordedStep(branch_id, records.UNRECORDABLE, Status.SUCCEED, data))
 
     def refused(self, branch_id: str, refusal: Failure) -> Failure:
         """Record that a step was refused, with the reason as it stands in the error.
@@ -138,6 +152,9 @@ class Journal:
 
     def _failure(self, branch_id: str, reason: bytes) -> Failure:
         return Failure(reason.decode(errors="replace"), gid=self.known.gid, branch_id=branch_id)
+
+    def _unrecordable(self, row: RecordedStep) -> Invalid:
+        return msgspec.json.decode(row.data, type=records.Unrecordable).error(self.known.gid, row.branch_id)
 
     def _register(self, row: RecordedStep) -> None:
         gid, branch_id, op = self.known.gid, row.branch_id, row.op

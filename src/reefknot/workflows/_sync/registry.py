@@ -25,7 +25,7 @@ from reefknot.wire.outcome import reason_text
 from reefknot.workflows import records
 from reefknot.workflows._sync.journal import Journal, Overtaken
 from reefknot.workflows._sync.workflow import Workflow
-from reefknot.workflows.definition import WorkflowFunction
+from reefknot.workflows.definition import WorkflowFunction, misplaced
 from reefknot.workflows.records import Decided, Decision, Records, Unanswered
 
 P = ParamSpec("P")
@@ -82,7 +82,8 @@ class Workflows:
         headers: sent with every call of a service, and with the server's call of the callback.
 
     Raises:
-        Invalid: two workflows have one name, an annotation of one cannot be used, or the callback cannot be called.
+        Invalid: one is no workflow, or of the other kind (``def`` or ``async def``); two have one name; an annotation
+            of one cannot be used; or the callback cannot be called.
     """
 
     def __init__(
@@ -100,6 +101,8 @@ class Workflows:
         self._gids = gid_source()
         self._functions: dict[str, WorkflowFunction[..., Any]] = {}
         for function in functions:
+            if not isinstance(function, WorkflowFunction):
+                raise misplaced(function, "Workflows")
             if function.name in self._functions:
                 raise Invalid("functions", f"two workflows are named {function.name!r}", "give each a name of its own")
             function.check()

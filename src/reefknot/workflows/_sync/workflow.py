@@ -16,6 +16,7 @@ from reefknot.errors import Invalid
 from reefknot.workflows._sync.branch import WorkflowBranch
 from reefknot.workflows._sync.journal import Journal
 from reefknot.workflows._sync.stubs import StubChannel
+from reefknot.workflows.awaiting import checked
 from reefknot.xa._sync.session import Connect
 
 Result = TypeVar("Result")
@@ -150,7 +151,9 @@ class Workflow:
         Raises:
             Failure: ``work`` refused.
             WorkflowChanged: another step was recorded in this place.
-            Invalid: the result cannot be recorded, or would come back as something else.
+            Invalid: a function is of the wrong kind, ``def`` or ``async def``, and was not called. Or the result
+                cannot be recorded, or would come back as something else: so in every run, and ``work`` is not
+                called again.
         """
         return self._with(undo, commit).recorded(work, described=work, returns=returns, name=name)
 
@@ -203,6 +206,9 @@ class Workflow:
         return any(branch.has_phase_two for branch in self._branches)
 
     def _with(self, undo: Finish | None, commit: Finish | None) -> WorkflowBranch:
+        for field, function in (("undo", undo), ("commit", commit)):
+            if function is not None and not isinstance(function, str):
+                checked(function, field)
         branch = self.branch()
         if undo is not None:
             branch.on_rollback(undo if isinstance(undo, str) else _without_barrier(undo))
