@@ -14,8 +14,8 @@ import pymysql
 import pytest
 import redis
 import redis.asyncio
-from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy import create_engine, text
+from sqlalchemy.ext.asyncio import async_scoped_session, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import scoped_session, sessionmaker
 
 from reefknot import Branch, Failure, Invalid
@@ -98,6 +98,12 @@ async def async_sessions_of(url):
 
 
 @contextlib.asynccontextmanager
+async def async_scoped_sessions_of(url):
+    async with async_sessions_of(url) as sessions:
+        yield async_scoped_session(sessions, asyncio.current_task)
+
+
+@contextlib.asynccontextmanager
 async def aiomysql_pool(url):
     options = parts(url)
     pool = await aiomysql.create_pool(db=options.pop("database"), minsize=1, maxsize=1, **options)
@@ -132,6 +138,7 @@ ASYNC = {
     "a pool, asyncmy": (Database.MYSQL, asyncmy_pool),
     "an async engine": (Database.POSTGRES, async_engine_of),
     "an async session maker": (Database.POSTGRES, async_sessions_of),
+    "an async scoped session": (Database.POSTGRES, async_scoped_sessions_of),
     "a coroutine function": (Database.POSTGRES, coroutine_of),
     "a function, aiosqlite": (
         Database.SQLITE,
@@ -183,6 +190,18 @@ def test_async_sources(urls, kind):
                     await check_back.answer_async(never)
 
     asyncio.run(ask())
+
+
+def test_a_scoped_session_at_work_is_left_alone(urls):
+    """The question needs a transaction of its own."""
+    committed, _ = messages(Database.SQLITE, urls[Database.SQLITE])
+    engine = create_engine(f"sqlite:///{urls[Database.SQLITE]}")
+    session = scoped_session(sessionmaker(engine))
+    session.execute(text("SELECT 1"))
+    CheckBack(session, table=TABLE).answer(committed)
+    assert session().in_transaction()
+    session.remove()
+    engine.dispose()
 
 
 @pytest.mark.parametrize("make", [redis.Redis.from_url, redis.asyncio.Redis.from_url], ids=["sync", "async"])

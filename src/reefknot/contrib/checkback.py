@@ -25,9 +25,9 @@ class CheckBack:
     """Answers check-backs from the barrier's table of one database.
 
     Args:
-        source: gives connections: an engine or a session maker of SQLAlchemy, a pool of asyncpg, psycopg,
-            aiomysql or asyncmy, a client of redis-py, or any function that returns a connection or a
-            context manager of one. Sync or async.
+        source: gives connections: an engine, a session maker or a scoped session of SQLAlchemy, a pool of
+            asyncpg, psycopg, aiomysql or asyncmy, a client of redis-py, or any function that returns a
+            connection or a context manager of one. Sync or async.
         table: the barrier's table; the usual one if empty.
         prefix: of the barrier's keys in Redis.
 
@@ -82,6 +82,9 @@ class CheckBack:
 def _opener(source: Any) -> Callable[[], Any]:
     if redis_barrier.is_client(source):
         return lambda: source
+    if hasattr(source, "session_factory") and hasattr(source, "registry"):
+        # A scoped session: its scope may be a task, of which a thread has none, and its session be at work.
+        source = source.session_factory
     if callable(source):
         opener: Callable[[], Any] = source
         return opener
