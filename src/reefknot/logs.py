@@ -12,6 +12,8 @@ import sys
 import structlog
 from structlog.typing import Processor
 
+from reefknot.errors import ConfigError
+
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warn": logging.WARNING, "error": logging.ERROR}
 _STREAMS = ("stderr", "stdout")
 
@@ -23,6 +25,9 @@ def configure(level: str, outputs: str, form: str) -> None:
         level: ``debug``, ``info``, ``warn`` or ``error``.
         outputs: comma list of ``stderr``, ``stdout`` and file paths.
         form: ``console``, ``json``, or ``auto``: console on a terminal, JSON elsewhere.
+
+    Raises:
+        ConfigError: a file cannot be written.
     """
     shared: list[Processor] = [
         structlog.stdlib.add_log_level,
@@ -32,9 +37,12 @@ def configure(level: str, outputs: str, form: str) -> None:
         structlog.processors.format_exc_info,
     ]
     handlers: list[logging.Handler] = []
-    for output in filter(None, (part.strip() for part in outputs.split(","))):
+    for output in _parts(outputs):
         stream = getattr(sys, output) if output in _STREAMS else None
-        handler = logging.StreamHandler(stream) if stream else logging.FileHandler(output)
+        try:
+            handler = logging.StreamHandler(stream) if stream else logging.FileHandler(output)
+        except OSError as error:
+            raise unusable(output, error.strerror or str(error)) from error
         console = form == "console" or (form == "auto" and stream is not None and stream.isatty())
         last: Processor = (
             structlog.dev.ConsoleRenderer(timestamp_key="ts")
@@ -50,3 +58,19 @@ def configure(level: str, outputs: str, form: str) -> None:
         handlers.append(handler)
     logging.basicConfig(level=_LEVELS[level], handlers=handlers, force=True)
     logging.getLogger("uvicorn").setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def files(outputs: str) -> list[str]:
+    """The paths among the outputs, which are as for ``configure``."""
+    return [output for output in _parts(outputs) if output not in _STREAMS]
+
+
+def unusable(file: str, problem: str) -> ConfigError:
+    """The error for a path among the outputs that cannot be written."""
+    return ConfigError(
+        f"Log.Outputs: cannot write {file} ({problem}); name stderr, stdout or paths that can be written"
+    )
+
+
+def _parts(outputs: str) -> list[str]:
+    return [part for part in (part.strip() for part in outputs.split(",")) if part]

@@ -110,10 +110,12 @@ def serve(
 
 
 def _serve(context: click.Context, file: Path | None, flags: Mapping[str, object], *, reset: bool, yes: bool) -> int:
+    from reefknot.checks import check_settings
     from reefknot.workers import WORKER_VARIABLE
 
     loaded = load_settings(context, file, flags)
     tell_notices(loaded)
+    check_settings(loaded.config)
     # A worker has the words of its parent, which has emptied the store before it started any.
     if reset and WORKER_VARIABLE not in os.environ:
         from reefknot.cli.storage import reset_store

@@ -53,6 +53,7 @@ def check(context: click.Context, file: Path | None) -> None:
       reefknot config check -c conf.yml
     """  # noqa: D301 - as above
     from reefknot.callers.resolve import read_settings
+    from reefknot.checks import check_settings
     from reefknot.store import check_url
 
     loaded = load_settings(context, file, {})
@@ -63,6 +64,7 @@ def check(context: click.Context, file: Path | None) -> None:
     except ConfigError as error:
         raise ConfigError(f"Store {location}: {error}") from error
     read_settings(loaded.config)
+    check_settings(loaded.config)
     click.echo(f"the configuration is valid; the store is {location}")
 
 

@@ -81,6 +81,15 @@ def check_url(url: str) -> None:
         module.parse_url(url)
 
 
+def belongs_to_one_process(url: str) -> bool:
+    """Whether a store cannot be opened by several processes at once, as far as its module says so (``ONE_PROCESS``).
+
+    Raises:
+        ConfigError: there is no such store.
+    """
+    return bool(getattr(_module_of(url), "ONE_PROCESS", False))
+
+
 async def pending_migrations(url: str) -> tuple[str, ...]:
     """The names of the migrations that opening a store would apply; changes nothing.
 

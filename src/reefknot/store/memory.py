@@ -1,8 +1,7 @@
 """The store that keeps everything in this process: the contract of ``base`` in executable form.
 
-Every method runs to its end without giving up the event loop, so each is atomic by itself. What
-a real store does with an index is done here with a heap whose entries may be out of date: an
-entry counts only if the record still says the same.
+Every method runs to its end without giving up the event loop, so each is atomic by itself. What is an index in
+a real store is a heap here whose entries may be out of date: one counts only if the record still says the same.
 
     _due      (due_ms, id, gid) of unfinished transactions
     _leased   (lease_until_ms, id, gid) of those that were due but had a live lease; a lease that
@@ -40,6 +39,7 @@ from reefknot.store.base import (
 )
 from reefknot.store.positions import decode_key_position, decode_position, encode_key_position, encode_position
 
+ONE_PROCESS = True
 #: Stale heap entries are swept out when they outnumber the live ones by this many.
 _SWEEP_AT = 10_000
 

@@ -158,6 +158,59 @@ def test_config_check_refuses_a_store_that_cannot_be_opened(capsys, monkeypatch,
     assert "hunter" not in err
 
 
+UNUSABLE = {
+    "log": ({"LOG_OUTPUTS": "stderr,/nonexistent/x.log"}, "Log.Outputs: cannot write /nonexistent/x.log (there is no "),
+    "log folder": ({"LOG_OUTPUTS": "/"}, "Log.Outputs: cannot write / (Is a directory)"),
+    "certificate": ({"REEFKNOT_GRPC_CERT": "/nowhere.pem"}, "GrpcKey: is not set; TLS needs GrpcCert and GrpcKey"),
+    "files": (
+        {"REEFKNOT_GRPC_CERT": "/nowhere.pem", "REEFKNOT_GRPC_KEY": "/nowhere.key"},
+        "GrpcCert, GrpcKey, GrpcClientCa: cannot read /nowhere.pem",
+    ),
+    "workers": ({"REEFKNOT_WORKERS": "4"}, "Workers: the store sqlite:///reefknot.db belongs to one process; use 1"),
+    "policy": (
+        {"GRPC_SERVICE_CONFIG": '{"loadBalancingPolicy":"nosuch"}'},
+        'GrpcServiceConfig: gRPC refuses it: [field:loadBalancingPolicy error:unknown LB policy "nosuch"]',
+    ),
+    "timeout": (
+        {"GRPC_SERVICE_CONFIG": '{"methodConfig":[{"name":[{}],"timeout":"bad"}]}'},
+        "GrpcServiceConfig: gRPC refuses it: [field:methodConfig[0].timeout",
+    ),
+    "web hook": ({"ALERT_WEB_HOOK": "htp:/hunter2"}, "AlertWebHook: it is not a URL of the form http://host/path"),
+    "web hook's scheme": ({"ALERT_WEB_HOOK": "htp://hunter2/"}, "AlertWebHook: the scheme htp:// cannot be called"),
+}
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["serve", "-r", "--yes"]], ids=["check", "serve"])
+@pytest.mark.parametrize(("environ", "problem"), UNUSABLE.values(), ids=UNUSABLE)
+def test_what_the_start_would_refuse_is_found_before_anything_starts_or_is_deleted(
+    command, environ, problem, own_place
+):
+    settings = {"HTTP_PORT": "0", "GRPC_PORT": str(free_port()), **environ}
+    process = start(*command, env={**os.environ, **settings})
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 2, err
+    assert f"reefknot: {problem}" in err
+    assert "Traceback" not in err
+    assert "hunter" not in err + out
+    assert list(own_place.iterdir()) == []
+
+
+def test_settings_that_the_start_takes_pass_the_check(own_place, capsys, monkeypatch):
+    retrying = {"maxAttempts": 3, "initialBackoff": "0.1s", "maxBackoff": "1s", "backoffMultiplier": 2}
+    methods = [{"name": [{}], "retryPolicy": {**retrying, "retryableStatusCodes": ["UNAVAILABLE"]}}]
+    monkeypatch.setenv("GRPC_SERVICE_CONFIG", json.dumps({"methodConfig": methods}))
+    monkeypatch.setenv("LOG_OUTPUTS", "stderr, rk.log")
+    monkeypatch.setenv("ALERT_WEB_HOOK", "https://h/hook?token=1")
+    monkeypatch.setenv("STORE_URL", "redis://h")
+    monkeypatch.setenv("REEFKNOT_WORKERS", "4")
+    assert main(["config", "check"]) == 0, capsys.readouterr().err
+    assert list(own_place.iterdir()) == []
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "mariadb", "rediss", "redis+cluster"])
 def test_config_check_takes_every_way_to_name_a_store(capsys, monkeypatch, scheme):
     monkeypatch.setenv("STORE_URL", f"{scheme}://u:hunter2@h/0")

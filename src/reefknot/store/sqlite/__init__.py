@@ -42,6 +42,8 @@ from reefknot.store.sqlite.host import WriterProcess
 from reefknot.store.sqlite.reader import Reader, branches_of, entry_of, record_of, stats_of
 from reefknot.store.sqlite.writer import LARGE_BODY, Operation, Plain
 
+#: One process writes the file; a second one is refused.
+ONE_PROCESS = True
 #: A purge deletes this many transactions per commit, so that others are not held up for long.
 _PURGE_SLICE = 500
 
