@@ -26,6 +26,7 @@ import uvloop
 
 from reefknot import logs
 from reefknot.api.connection import ClientConnection
+from reefknot.callers.pool import show
 from reefknot.clock import SystemClock
 from reefknot.config import Config, SecretUrl
 from reefknot.durability import require_full
@@ -114,7 +115,7 @@ async def _serve(config: Config) -> None:
             _log.info(
                 "serving",
                 extra={
-                    "http": f"http://{host}:{port}/api/dtmsvr",
+                    "http": f"http://{show((host, port))}/api/dtmsvr",
                     "grpc": grpc.address if grpc else "",
                     "store": str(location),
                     "owner": owner,
@@ -166,7 +167,8 @@ def bound_socket(host: str, port: int, *, share: bool, names: str = "HttpHost, H
         bound.bind((host, port))
     except OSError as error:
         bound.close()
-        raise ConfigError(f"{names}: cannot listen on {host}:{port} ({error.strerror}); choose another port") from error
+        problem = f"cannot listen on {show((host, port))} ({error.strerror})"
+        raise ConfigError(f"{names}: {problem}; choose another port") from error
     return bound
 
 

@@ -117,6 +117,8 @@ def test_a_url_without_servers_means_those_of_the_target(driver, target, url):
         ("default", "polaris://bank/p.S/M?namespace=X", "dtm-driver-polaris, which is not supported yet"),
         (GOZERO, "daprgrpc://DAPR_ENV/app/m", "dtm-driver-dapr, which is not supported yet"),
         (GOZERO, "nonsense://a/bank/p.S/M", "no discovery driver reads nonsense://"),
+        (GOZERO, "htp://a/bank", "no discovery driver reads htp://; did you mean http://?"),
+        ("default", "Htpps://a/bank", "no discovery driver reads Htpps://; did you mean https://?"),
         (GOZERO, "etcd://a:1/bank", "after the service bank there must be a / and a method"),
         (GOZERO, "etcd://a:1", "such as etcd://host:2379/service/package.Service/Method"),
         (GOZERO, "etcd:///bank/p.S/M", "no servers of the etcd registry: name them in MicroService.Target"),

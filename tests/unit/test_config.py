@@ -203,6 +203,13 @@ def test_yaml_tags_cannot_make_objects(write):
     assert "is no valid YAML" in refusal(file=write("HttpPort: !!python/object/apply:os.getpid []\n"))
 
 
+def test_an_empty_host_is_refused(write):
+    """It would mean all addresses to one API and none to the other."""
+    file = write("HttpHost: ''\n")
+    assert refusal(file=file).startswith("HttpHost: expected address to listen on; ")
+    assert load(file=write("GrpcHost: ''\n")).config.http_host == "127.0.0.1"
+
+
 def test_short_intervals_are_only_warned_about():
     loaded = load(environ={"RETRY_INTERVAL": "5", "TIMEOUT_TO_FAIL": "3", "REEFKNOT_RETRY_INTERVAL_MAX": "2"})
     assert [line.split(":")[0] for line in loaded.notices] == ["RetryInterval", "TimeoutToFail", "RetryIntervalMax"]

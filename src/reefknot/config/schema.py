@@ -213,7 +213,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="pascal"):
 
     http_host: Annotated[
         str,
-        Meta(description="address to listen on; the default serves this machine only, `0.0.0.0` all", extra=OURS),
+        Meta(
+            # Nothing would mean every address to the HTTP API and no address to gRPC.
+            pattern=".",
+            description="address to listen on; the default serves this machine only, `0.0.0.0` all",
+            extra=OURS,
+        ),
     ] = "127.0.0.1"
     http_port: Annotated[int, Meta(ge=0, le=65535, description="port of the HTTP API; 0 = any free one")] = 36789
     grpc_port: Annotated[int, Meta(ge=0, le=65535, description="port of the gRPC API; 0 = no gRPC")] = 36790

@@ -348,6 +348,26 @@ def test_serve_after_a_reset_answers_and_stops_cleanly(words):
     assert anyio.run(count_transactions, "sqlite:///reefknot.db") == 0
 
 
+def test_addresses_of_ipv6_are_shown_as_in_a_url(own_place):
+    log = own_place / "log"
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as taken:
+        words = ["serve", "--host", "::1", "--store", "memory://", "--grpc-port", "0", "--http-port"]
+        refused = start(*words, str(taken.getsockname()[1]))
+        assert f"cannot listen on [::1]:{taken.getsockname()[1]} (" in refused.communicate(timeout=60)[1]
+    with log.open("w") as stderr:
+        process = start(*words, "0", stdout=subprocess.DEVNULL, stderr=stderr)
+    try:
+        deadline = time.monotonic() + 60
+        while "serving" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait()
+    assert re.search(r"http://\[::1\]:\d+/api/dtmsvr", log.read_text())
+
+
 @pytest.mark.parametrize("words", [["serve", "-dr"], ["serve", "-r", "-d"], ["-dr", "serve"]])
 def test_workers_do_not_repeat_the_reset(words, redis, own_place):
     url = f"{redis.url}?prefix=reset-{secrets.token_hex(4)}"

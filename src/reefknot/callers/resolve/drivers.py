@@ -182,7 +182,8 @@ def unread(scheme: str, chosen: str) -> str:
     others = [driver.name for driver in _DRIVERS if driver.kinds.get(scheme)]
     if others:
         return f"{chosen} does not read {scheme}://; set MicroService.Driver to {' or '.join(others)}"
-    return f"no discovery driver reads {scheme}://"
+    meant = get_close_matches(scheme.lower(), ("http", "https"), n=1, cutoff=0.75)
+    return f"no discovery driver reads {scheme}://" + (f"; did you mean {meant[0]}://?" if meant else "")
 
 
 def with_ports(kind: str, hosts: str) -> tuple[str, ...]:
