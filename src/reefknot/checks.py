@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from reefknot import logs
-from reefknot.callers.base import CallerSettings
 from reefknot.callers.target import read_target
 from reefknot.config import Config
 from reefknot.errors import ConfigError
@@ -65,7 +64,7 @@ def _check_certificates(config: Config) -> None:
 
 
 def _check_service_config(config: Config) -> None:
-    if config.grpc_service_config == CallerSettings(make_id=str).grpc_service_config:
+    if config.grpc_service_config == Config().grpc_service_config:
         return
     try:
         from reefknot.callers.grpc.trial import service_config_problem  # noqa: PLC0415 - as above
