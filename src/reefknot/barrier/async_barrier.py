@@ -35,7 +35,8 @@ class AsyncBarrier(BranchCall):
 
     Make one for each call, with ``from_query``, ``from_metadata`` or the four names. Connections of
     aiosqlite, psycopg, asyncpg, aiomysql, asyncmy, SQLAlchemy (Core and sessions), redis-py and PyMongo
-    are known by their type. Methods are those of ``Barrier``, awaited.
+    are known by their type. Methods are those of ``Barrier``, awaited; what ``passes`` returns is neither true
+    nor false before that, but a ``TypeError``.
     """
 
     def passes(self, connection: Any, *, part: int | None = None) -> Question:
@@ -51,11 +52,10 @@ class AsyncBarrier(BranchCall):
             part: which piece of work of the handler it is, from 1, where there are several.
 
         Returns:
-            To be awaited. True: do the work. False: it was done before, or there is nothing to undo, or it was
+            True: do the work. False: it was done before, or there is nothing to undo, or it was
             undone before it arrived; ``reason`` says which.
 
         Raises:
-            TypeError: it is taken for True or False without ``await``.
             NoLocalTransaction: the connection commits each statement by itself.
             LocalTransactionOpen: the barrier was asked on another connection to this database, which is inside a
                 transaction still.
@@ -87,8 +87,8 @@ class AsyncBarrier(BranchCall):
             TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
                 What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
-            Invalid: without a part, the barrier was asked in another database or Redis before; the work returned
-                a coroutine that it did not await, which is rolled back; or as ``passes``.
+            Invalid: without a part, the barrier was asked in another database or Redis before; nobody awaits what
+                the work returned, which is rolled back; or as ``passes``.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = async_driver_of(connection)

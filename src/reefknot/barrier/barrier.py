@@ -86,8 +86,8 @@ class Barrier(BranchCall):
             TransactionLost: the work ended the transaction, or went on after an error that it did not survive.
                 What is left of it is rolled back.
             Failure: a message's only: the server was told that it will not commit, so it must not be sent.
-            Invalid: without a part, the barrier was asked in another database or Redis before; the work is a
-                coroutine function, which is rolled back; or as ``passes``.
+            Invalid: without a part, the barrier was asked in another database or Redis before; nobody awaits what
+                the work returned, which is rolled back; or as ``passes``.
             BarrierMissing: as ``passes``, and so on.
         """
         driver = driver_of(connection)
